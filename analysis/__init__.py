@@ -1,0 +1,1 @@
+"""Definitions and kernels of the analyses. Knows no file, socket or FUSE."""

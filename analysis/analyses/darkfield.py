@@ -1,0 +1,33 @@
+"""Darkfield: how much a point scatters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.definition import Analysis, Channel, Settings
+
+
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Moments of n frames, uint64 (n, 6), to counts, float64 (1, n)."""
+    del settings
+    return values[:, 0].astype(np.float64)[None]
+
+
+def reference(frame: NDArray[Any], valid: NDArray[np.bool_]) -> float:
+    """sum_S I of one frame (height, width), plain numpy; `valid` is S, sentinel included."""
+    return float(np.sum(frame[valid], dtype=np.uint64))
+
+
+DARKFIELD = Analysis(
+    name="darkfield",
+    result="map",
+    title="scattered counts",
+    definition="sum of the counts over the selected valid pixels: sum_S I",
+    channels=(Channel("counts", "counts", "sum_S I"),),
+    parameters=("roi", "cx", "cy", "rmin", "rmax", "qmin", "qmax"),
+    reduction="moments",
+    finish=finish,
+)

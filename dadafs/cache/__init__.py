@@ -1,0 +1,1 @@
+"""Caches: patch results on disk, recent values in memory."""

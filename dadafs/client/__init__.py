@@ -1,0 +1,1 @@
+"""The client: the mount, the farm and the peers it reaches."""

@@ -1,0 +1,1 @@
+"""Containers: the file formats of results, each prefix + raw array + suffix."""

@@ -1,0 +1,1 @@
+"""Remote calls between dadafs processes over trio streams."""

@@ -1,0 +1,1 @@
+"""Scans: finding them among raw files, reading their metadata, indexing their frames."""

@@ -1,0 +1,131 @@
+"""Values that describe raw files and scans: what the server knows and clients ask for.
+
+Names and paths of raw files are bytes, because a file system's names are. A path is relative to
+the raw root, its components joined by `/`, without leading slash; the root itself is b"".
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from analysis.codec import Codec
+from analysis.plan import Geometry
+
+NO_CHUNK = 2**64 - 1  # HDF5's HADDR_UNDEF: the dataset has this frame, the file no chunk of it
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """What tells one content of a raw file from another."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Attributes(msgspec.Struct, frozen=True, array_like=True):
+    """What `stat` says of an entry."""
+
+    kind: Literal["directory", "file", "symlink"]
+    size: int
+    mtime_ns: int
+    mode: int
+    """Permission bits only."""
+    uid: int
+    gid: int
+    inode: int
+    """Of the raw file; 0 for what has none."""
+    target: bytes = b""
+    """Where a symlink points, relative to its own directory."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One name in a directory of the raw tree, as the mount shows it."""
+
+    name: bytes
+    attributes: Attributes
+    scan: bool = False
+    """A directory that stands for a scan; its mtime is the newest of its files'."""
+
+
+class Raster(msgspec.Struct, frozen=True):
+    """How the frames of a scan lie in space."""
+
+    horz: int
+    """Points per line."""
+    vert: int
+    """Lines."""
+    order: Literal["raster", "snake"] = "raster"
+    source: str = ""
+    """Where it comes from, for scan.json."""
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """A series of detector frames: all that is needed to understand requests about it."""
+
+    path: bytes
+    """Of the scan in the mount, relative to the raw root."""
+    version: str
+    """Digest of the identities of its files: changes whenever any content does."""
+    attributes: Attributes
+    """Of the scan's directory; mtime the newest of its files'."""
+    frames: int = 0
+    """Frames recorded or announced, whichever is more; 0 where the scan is unreadable."""
+    height: int = 0
+    """Rows of a frame."""
+    width: int = 0
+    """Columns of a frame."""
+    dtype: str = ""
+    """Of the pixels, e.g. `<u2`."""
+    raster: Raster | None = None
+    cx: float | None = None
+    """Beam centre, column, pixels."""
+    cy: float | None = None
+    """Beam centre, row, pixels."""
+    geometry: Geometry | None = None
+    """Only where distance, wavelength and pixel size are all known and sensible."""
+    mask: bytes = b""
+    """Invalid pixels of the detector, `analysis.plan.pack_mask`."""
+    metadata: dict[str, str | int | float | None] = {}
+    """Further facts for scan.json: exposure_s, photon_energy_ev, detector, ..."""
+    sources: dict[str, str] = {}
+    """Where each value came from, by its name, e.g. `cx` -> an HDF5 path."""
+    problems: tuple[str, ...] = ()
+    """One line each: dangling links, unreadable files, contradictions."""
+
+
+class ChunkRun(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive frames that lie in one data file."""
+
+    path: bytes
+    """Of the data file."""
+    identity: Identity
+    """Of the content that was indexed."""
+    codec: Codec
+    first: int
+    """Number, in the scan, of the first frame of the run."""
+    offsets: bytes
+    """Where each frame's chunk begins, uint64 little endian; NO_CHUNK where there is none."""
+    lengths: bytes
+    """Bytes of each chunk, uint32 little endian."""
+
+
+class FrameSlice(msgspec.Struct, frozen=True, array_like=True):
+    """Where the frames `[first, first + count)` of a scan lie. Frames in no run are missing."""
+
+    first: int
+    count: int
+    runs: tuple[ChunkRun, ...]
+    """In order, disjoint."""
+
+
+class DataFile(msgspec.Struct, frozen=True):
+    """A data file of a scan, for scan.json."""
+
+    name: str
+    first: int
+    """Number, in the scan, of its first frame."""
+    frames: int
+    state: str
+    """`present`, `missing`, or one line saying why it cannot be read."""
