@@ -16,7 +16,7 @@ ResultKind = Literal["map", "stack", "pattern", "image"]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The detector-plane parameters of a request, defaults of the scan filled in."""
+    """The detector-plane parameters of a request, defaults of scan and analysis filled in."""
 
     cx: float | None = None
     """Beam centre, column, pixels."""
@@ -31,6 +31,10 @@ class Settings(msgspec.Struct, frozen=True):
     bins: int | None = None
     bin: int | None = None
     extra: tuple[tuple[str, float], ...] = ()
+    height: int | None = None
+    """Rows of the detector: bounds the moments where there is no roi."""
+    width: int | None = None
+    """Columns of the detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,34 @@ class Analysis:
     """Names of detector-plane parameters it accepts, e.g. `roi`."""
     reduction: str
     """The pass whose values it reads: a key of `analysis.reductions.REDUCTIONS`."""
-    finish: Callable[[NDArray[Any], Settings], NDArray[np.float64]]
-    """Values of n frames, (n, *value_shape), to float64 (channels, n) for a map and
-    (channels, n, bins) for a stack; numpy only, elementwise in frames. A quantity that is
-    undefined for a frame is NaN."""
+    finish: Callable[[NDArray[Any], Settings], NDArray[Any]]
+    """Values of the pass to channels, in a new array of `dtype`; numpy only.
+
+    - map: (n, *value_shape), a row a frame, to (channels, n);
+    - stack: (n, *value_shape) to (channels, n, bins);
+    - image: (n, rows, columns), a tile a frame, to (1, n, rows, columns);
+    - pattern: sum, max and number of valid frames over all frames, uint64 (3, rows, columns),
+      to (1, rows, columns).
+
+    A quantity that is undefined for a frame or pixel is NaN. Each frame is finished by itself:
+    the numbers do not depend on which other frames come along. ValueError where `Settings`
+    lack what the formula needs.
+    """
+    needs_centre: bool = False
+    """Undefined without a beam centre, whatever the other parameters are."""
+    defaults: tuple[tuple[str, int], ...] = ()
+    """Values of parameters that neither the request nor the scan gives."""
+    dtype: str = "<f8"
+    """Of the result's numbers: float64, or uint64 for counts."""
+
+    @property
+    def result_dtype(self) -> np.dtype[Any]:
+        """`dtype` as numpy's."""
+        return np.dtype(self.dtype)
+
+
+def beam_centre(settings: Settings) -> tuple[float, float]:
+    """(cx, cy) of `settings`. ValueError where the centre is unknown."""
+    if settings.cx is None or settings.cy is None:
+        raise ValueError("the beam centre is unknown: give cx= and cy=")
+    return settings.cx, settings.cy

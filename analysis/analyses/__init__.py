@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from analysis.analyses.average import AVERAGE
+from analysis.analyses.azimuthal import AZIMUTHAL
+from analysis.analyses.composite import COMPOSITE
 from analysis.analyses.darkfield import DARKFIELD
+from analysis.analyses.dpc import DPC
+from analysis.analyses.max import MAX
+from analysis.analyses.orientation import ORIENTATION
+from analysis.analyses.radial import RADIAL
+from analysis.analyses.sum import SUM
 from analysis.definition import Analysis
 
-ANALYSES: dict[str, Analysis] = {analysis.name: analysis for analysis in (DARKFIELD,)}
+ANALYSES: dict[str, Analysis] = {
+    analysis.name: analysis
+    for analysis in (
+        DARKFIELD,
+        DPC,
+        ORIENTATION,
+        RADIAL,
+        AZIMUTHAL,
+        SUM,
+        MAX,
+        AVERAGE,
+        COMPOSITE,
+    )
+}
 """Every analysis by its name, in the order of listings."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Analysis, Channel, Settings
+from analysis.parameters import SELECTION
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -17,7 +18,7 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
 
 
 def reference(frame: NDArray[Any], valid: NDArray[np.bool_]) -> float:
-    """sum_S I of one frame (height, width), plain numpy; `valid` is S, sentinel included."""
+    """sum_S I of one frame (height, width), plain numpy; `valid` is S, sentinel left out."""
     return float(np.sum(frame[valid], dtype=np.uint64))
 
 
@@ -27,7 +28,7 @@ DARKFIELD = Analysis(
     title="scattered counts",
     definition="sum of the counts over the selected valid pixels: sum_S I",
     channels=(Channel("counts", "counts", "sum_S I"),),
-    parameters=("roi", "cx", "cy", "rmin", "rmax", "qmin", "qmax"),
+    parameters=SELECTION,
     reduction="moments",
     finish=finish,
 )

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from analysis.reductions.base import Prepared, Reduction, Status
-from analysis.reductions.moments import Moments
+from analysis.reductions.frames import Frames
+from analysis.reductions.moments import Counts, Moments
+from analysis.reductions.patterns import Patterns
+from analysis.reductions.profiles import AZIMUTHAL, RADIAL
 
-REDUCTIONS: dict[str, Reduction] = {Moments.name: Moments()}
+_PASSES: tuple[Reduction, ...] = (
+    Moments(),
+    Counts(),
+    RADIAL,
+    AZIMUTHAL,
+    Patterns(),
+    Frames(),
+)
+
+REDUCTIONS: dict[str, Reduction] = {reduction.name: reduction for reduction in _PASSES}
 """Every pass by its name."""
 
 __all__ = ["REDUCTIONS", "Prepared", "Reduction", "Status"]

@@ -1,0 +1,40 @@
+"""Average: the mean counts of a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.definition import Analysis, Channel, Settings
+
+
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Sum, max, valid frames, uint64 (3, rows, columns), to means, float64 (1, rows, columns)."""
+    del settings
+    total, valid = values[:1].astype(np.float64), values[2:].astype(np.float64)
+    return np.asarray(total / np.where(valid > 0, valid, np.nan))
+
+
+def reference(frames: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean over valid frames, float64 (rows, columns); `frames`, `valid` are (n, rows, columns)."""
+    rows, columns = frames.shape[1:]
+    out = np.full((rows, columns), np.nan)
+    for row, column in np.argwhere(valid.any(axis=0)):
+        out[row, column] = frames[valid[:, row, column], row, column].astype(np.float64).mean()
+    return out
+
+
+AVERAGE = Analysis(
+    name="average",
+    result="pattern",
+    title="mean of frames",
+    definition=(
+        "mean counts of each pixel over the frames in which it is valid; NaN where it is masked"
+    ),
+    channels=(Channel("intensity", "counts", "mean over the frames"),),
+    parameters=("roi",),
+    reduction="patterns",
+    finish=finish,
+)

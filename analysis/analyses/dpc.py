@@ -1,0 +1,50 @@
+"""Differential phase contrast: how far a point deflects the beam."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.centred import centred
+from analysis.definition import Analysis, Channel, Settings
+from analysis.parameters import SELECTION
+
+
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Moments of n frames, uint64 (n, 6), to mean deflections in pixels, float64 (2, n)."""
+    moments = centred(values, settings)
+    return np.stack([moments.x, moments.y])
+
+
+def reference(
+    frame: NDArray[Any], valid: NDArray[np.bool_], cx: float, cy: float
+) -> NDArray[np.float64]:
+    """Deflections, float64 (2,), of one frame; `valid` is S, sentinel left out. Plain numpy."""
+    rows, columns = np.nonzero(valid)
+    counts = frame[valid].astype(np.float64)
+    total = counts.sum()
+    if total == 0:
+        return np.full(2, np.nan)
+    return np.array([counts @ (columns - cx) / total, counts @ (rows - cy) / total])
+
+
+DPC = Analysis(
+    name="dpc",
+    result="map",
+    title="deflection of the beam",
+    definition=(
+        "mean distance of the counts from the beam centre:"
+        " x = sum_S I dx / sum_S I, y = sum_S I dy / sum_S I; y points down;"
+        " NaN for a point without counts"
+    ),
+    channels=(
+        Channel("x", "px", "sum_S I dx / sum_S I"),
+        Channel("y", "px", "sum_S I dy / sum_S I, positive downwards"),
+    ),
+    parameters=SELECTION,
+    reduction="moments",
+    finish=finish,
+    needs_centre=True,
+)

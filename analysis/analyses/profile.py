@@ -1,0 +1,39 @@
+"""What the radial and the azimuthal profile share: channels and arithmetic of binned counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.definition import Channel, Settings
+
+PROFILE_CHANNELS = (
+    Channel("intensity", "counts/px", "mean of the counts over the pixels; NaN for an empty bin"),
+    Channel("sigma", "counts/px", "its Poisson error: sqrt(sum of the counts) / pixels"),
+    Channel("pixels", "px", "number of selected valid pixels of the bin"),
+)
+
+
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Sums and pixels of n frames, uint64 (n, 2, bins), to (3, n, bins) float64."""
+    del settings
+    counts = values[:, 0].astype(np.float64)
+    pixels = values[:, 1].astype(np.float64)
+    divisor = np.where(pixels > 0, pixels, np.nan)
+    return np.stack([counts / divisor, np.sqrt(counts) / divisor, pixels])
+
+
+def reference(
+    counts: NDArray[Any], position: NDArray[np.float64], bins: int, lo: float, hi: float
+) -> NDArray[np.float64]:
+    """Intensity, sigma, pixels, float64 (3, bins), by numpy's histogram: hi is in the last bin."""
+    total, _ = np.histogram(position, bins, (lo, hi), weights=counts.astype(np.float64))
+    pixels, _ = np.histogram(position, bins, (lo, hi))
+    out = np.full((3, bins), np.nan)
+    out[2] = pixels
+    for index in np.flatnonzero(pixels):
+        out[0, index] = total[index] / pixels[index]
+        out[1, index] = np.sqrt(total[index]) / pixels[index]
+    return out

@@ -1,0 +1,34 @@
+"""Sum: all counts of a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.definition import Analysis, Channel, Settings
+
+
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
+    """Sum, max, valid frames, uint64 (3, rows, columns), to counts, uint64 (1, rows, columns)."""
+    del settings
+    return np.array(values[:1], np.uint64)
+
+
+def reference(frames: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Sum over valid frames, uint64 (rows, columns); `frames`, `valid` are (n, rows, columns)."""
+    return np.asarray(np.where(valid, frames, 0).sum(axis=0, dtype=np.uint64))
+
+
+SUM = Analysis(
+    name="sum",
+    result="pattern",
+    title="sum of frames",
+    definition="sum of the counts of each pixel over all frames; 0 where it is masked",
+    channels=(Channel("counts", "counts", "sum over the frames"),),
+    parameters=("roi",),
+    reduction="patterns",
+    finish=finish,
+    dtype="<u8",
+)

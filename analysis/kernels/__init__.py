@@ -1,0 +1,32 @@
+"""Fused kernels: a compressed chunk is decoded block by block in L1 cache and reduced there.
+
+An 8 MiB frame does not fit a core's cache; a bitshuffle block of 8 KiB does. So a frame is never
+materialised: each block is decoded, reduced and forgotten. Importing this package does not import
+numba, which only the processes that compute shall load; import the modules for that.
+"""
+
+from __future__ import annotations
+
+from analysis.version import code_version
+
+COMMON = tuple(
+    f"analysis.kernels.{name}"
+    for name in ("codecs", "jit", "memory", "vectors", "lz4", "blocks", "stream")
+)
+"""Modules that determine the values of every reduction."""
+
+VERSION = code_version(
+    *COMMON, *(f"analysis.kernels.{name}" for name in ("moments", "sums", "profiles", "patterns"))
+)
+"""Digest of the source of all kernels."""
+
+
+def warm() -> None:
+    """Compile every kernel for pixels of 1, 2 and 4 bytes, or load it from the cache on disk.
+
+    Takes 30 s the first time and half a second afterwards. For set-up, and for a
+    peer that wants to answer its first request at full speed.
+    """
+    from analysis.kernels.warming import warm_all
+
+    warm_all()

@@ -1,0 +1,28 @@
+"""Have every kernel compiled, for each type of pixel, table and chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
+from analysis.plan import Plan
+from analysis.reductions import REDUCTIONS
+
+_TABLES = (1, 257)
+"""Numbers of bins that have tables of 1 and of 2 bytes."""
+
+
+def warm_all() -> None:
+    """Call each kernel with an empty chunk and an empty frame. See `analysis.kernels.warm`."""
+    for dtype in ("|u1", "<u2", "<u4"):
+        size = np.dtype(dtype).itemsize
+        for name in REDUCTIONS:
+            for bins in _TABLES if name in ("radial", "azimuthal") else (None,):
+                plan = Plan(name, "", 1, 8, dtype, cx=0.0, cy=0.0, bins=bins)
+                prepared = REDUCTIONS[name].prepare(plan)
+                out = np.zeros(prepared.value_shape, prepared.value_dtype)
+                prepared.frame(np.zeros((1, 8), dtype), out)
+                for stage in (Filter(BITSHUFFLE, (0, 4, size, 0, 2)), Filter(LZ4)):
+                    codec = Codec(1, 8, dtype, (stage,))
+                    if prepared.fuses(codec):
+                        prepared.chunk(b"", codec, out)

@@ -1,0 +1,158 @@
+"""Patterns: sum and maximum over frames, pixel by pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.codec import Codec
+from analysis.kernels import COMMON
+from analysis.kernels.codecs import (
+    Blocks,
+    Stream,
+    bytes_of,
+    form_of,
+    pack_selection,
+    pixels_of,
+    plain_pixels,
+)
+from analysis.plan import Plan, Roi
+from analysis.selection import selected
+from analysis.version import code_version
+
+LAYERS = ("sum", "max", "valid")
+"""Layers of the values: sum and maximum of the counts, number of frames that have the pixel."""
+
+
+@dataclass(slots=True)
+class Pattern:
+    """What frames have added up to so far. Owned by one thread; plain numbers for each pixel."""
+
+    sums: NDArray[np.uint64]
+    largest: NDArray[np.uint32]
+    missing: NDArray[np.uint32]
+    """Frames in which the pixel is selected but holds the sentinel."""
+    frames: int = 0
+
+
+class PreparedPattern:
+    """Frames accumulated over the pixels of one selection.
+
+    Not one value for each frame but one `Pattern` for many: make it with `new`, add frames with
+    `accumulate` or `accumulate_frame`, read it with `values`. The values of disjoint sets of frames
+    are put together by `merge`, exactly and in any order, modulo 2^64.
+
+    It is a `Prepared` as well, whose values are those of a single frame.
+    """
+
+    value_dtype = np.dtype(np.uint64)
+
+    def __init__(self, plan: Plan) -> None:
+        from analysis.kernels import patterns  # loads numba, which only those who compute need
+
+        self._kernels = patterns
+        self._plan = plan
+        self._selected = selected(plan)
+        self._selection = pack_selection(self._selected)
+        self._roi = plan.roi or Roi(0, 0, plan.width, plan.height)
+        self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """Layers, rows and columns: those of the roi."""
+        return len(LAYERS), self._roi.h, self._roi.w
+
+    def new(self) -> Pattern:
+        """A pattern of no frame. Memory is taken where counts are added, not before."""
+        size = self._plan.height * self._plan.width
+        return Pattern(np.zeros(size, np.uint64), np.zeros(size, "u4"), np.zeros(size, "u4"))
+
+    def accumulate_frame(self, frame: NDArray[Any], pattern: Pattern) -> None:
+        """Add a decoded frame (height, width)."""
+        pixels = pixels_of(frame, self._plan)
+        self._kernels.add_pixels(pixels, self._selection, *_arrays(pattern))
+        pattern.frames += 1
+
+    def accumulate(self, chunk: bytes, codec: Codec, pattern: Pattern) -> bool:
+        """Add the frame in a chunk of a codec that `fuses`; False, nothing added, when corrupt."""
+        arrays = _arrays(pattern)
+        form = form_of(codec, self._plan)
+        if form is None:
+            raise NotImplementedError(f"no fused patterns for {codec}")
+        good: bool
+        if isinstance(form, Blocks):
+            itemsize = self._like.itemsize
+            good = self._kernels.add_blocks(
+                bytes_of(chunk), form.layout, form.block, itemsize, self._selection, *arrays
+            )
+        elif isinstance(form, Stream):
+            good = self._kernels.add_stream(bytes_of(chunk), self._like, self._selection, *arrays)
+        else:
+            pixels = plain_pixels(chunk, codec)
+            good = pixels is not None
+            if good:
+                self._kernels.add_pixels(pixels, self._selection, *arrays)
+        pattern.frames += good
+        return good
+
+    def values(self, pattern: Pattern) -> NDArray[np.uint64]:
+        """Sum, max and number of valid frames in the roi, uint64 (3, rows, columns).
+
+        All are 0 where a pixel is not selected.
+        """
+        shape, roi = self._plan.shape, self._roi
+        window = slice(roi.y, roi.y + roi.h), slice(roi.x, roi.x + roi.w)
+        sums, largest, missing = (array.reshape(shape)[window] for array in _arrays(pattern))
+        out = np.empty(self.value_shape, np.uint64)
+        out[0] = sums
+        out[1] = largest
+        out[2] = np.where(self._selected[window], pattern.frames - missing.astype(np.int64), 0)
+        return out
+
+    def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
+        """The values of a single decoded frame, into `out` (3, rows, columns)."""
+        pattern = self.new()
+        self.accumulate_frame(frame, pattern)
+        out[...] = self.values(pattern)
+
+    def fuses(self, codec: Codec) -> bool:
+        """Bitshuffle with LZ4 or alone, LZ4, and no filter, of the plan's shape and dtype."""
+        return form_of(codec, self._plan) is not None
+
+    def chunk(self, chunk: bytes, codec: Codec, out: NDArray[Any]) -> bool:
+        """The values of a single chunk, into `out`; False, `out` untouched, when corrupt."""
+        pattern = self.new()
+        good = self.accumulate(chunk, codec, pattern)
+        if good:
+            out[...] = self.values(pattern)
+        return good
+
+
+def merge(values: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
+    """Add the values of other frames, uint64 (3, rows, columns) both, to `values` in place."""
+    values[0] += more[0]
+    np.maximum(values[1], more[1], out=values[1])
+    values[2] += more[2]
+
+
+def _arrays(
+    pattern: Pattern,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
+    return pattern.sums, pattern.largest, pattern.missing
+
+
+class Patterns:
+    """The pass behind `sum`, `max` and `average`."""
+
+    name = "patterns"
+    version = code_version(
+        "analysis.reductions.patterns", "analysis.selection", "analysis.kernels.patterns", *COMMON
+    )
+    uses: frozenset[str] = frozenset()
+
+    def prepare(self, plan: Plan) -> PreparedPattern:
+        """Build the selection of `plan`."""
+        return PreparedPattern(plan)

@@ -1,0 +1,166 @@
+"""Run by `test_corruption`: damaged chunks through every kernel, in a process that may die of it.
+
+Each chunk ends where a page begins that cannot be read: a kernel that reads on is killed. Prints
+how many chunks were damaged, accepted and refused; exits with 1 where a kernel accepts what is not
+what a plain decoder reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from chunkmaking import DTYPES, KINDS, decode, encode, plan_of
+from numpy.typing import NDArray
+
+from analysis.codec import Codec
+from analysis.reductions import REDUCTIONS
+from analysis.reductions.patterns import PreparedPattern
+
+PASSES = ("moments", "counts", "radial", "azimuthal", "patterns")
+SHAPES = ((1, 1), (3, 5), (4, 40), (17, 31), (24, 96))
+LARGE = (331, 500)
+"""More than the window of an LZ4 chunk holds, more than a block; every 250th chunk, as it takes
+a plain decoder long."""
+
+
+class Cliff:
+    """Memory for a chunk, with a page behind it that cannot be read."""
+
+    def __init__(self, size: int) -> None:
+        page = mmap.PAGESIZE
+        self._end = -(-size // page) * page
+        self._memory = mmap.mmap(-1, self._end + page)
+        libc = ctypes.CDLL(None, use_errno=True)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + self._end
+        if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+
+    def put(self, chunk: bytes) -> memoryview:
+        """The chunk, copied to where memory ends."""
+        view = memoryview(self._memory)[self._end - len(chunk) : self._end]
+        view[:] = chunk
+        return view
+
+
+@dataclass
+class Sample:
+    """A good chunk, and every pass prepared for it."""
+
+    chunk: bytes
+    codec: Codec
+    prepared: dict[str, Any]
+
+
+def sample(rng: np.random.Generator, dtype: str, kind: str, shape: tuple[int, int]) -> Sample:
+    """A frame with something of everything: runs, noise, sentinels."""
+    top = np.iinfo(dtype).max
+    frame = (rng.poisson(0.2, shape) * rng.integers(1, 7, shape)).astype(dtype)
+    frame[:, shape[1] // 2 : shape[1] // 2 + 2] = top
+    if rng.random() < 0.3:
+        frame[: shape[0] // 3] = rng.integers(0, top, frame[: shape[0] // 3].shape, endpoint=True)
+    if rng.random() < 0.3:
+        frame[shape[0] // 2 :] = 0
+    chunk, codec = encode(frame, kind)
+    invalid = rng.random(shape) < 0.1 if rng.random() < 0.5 else None
+    more = {"radial": {"cx": 3.0, "cy": 2.0, "bins": 5}}
+    more["azimuthal"] = more["radial"]
+    prepared = {
+        name: REDUCTIONS[name].prepare(plan_of(name, codec, invalid, **more.get(name, {})))
+        for name in PASSES
+    }
+    return Sample(chunk, codec, prepared)
+
+
+def damage(rng: np.random.Generator, chunk: bytes) -> bytes:
+    """The chunk with a few bytes changed, cut off, doubled or filled with 255."""
+    data = bytearray(chunk)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(0, len(data))) if data else 0
+        match int(rng.integers(0, 7)):
+            case 0 | 1 if data:
+                data[at] ^= 1 << int(rng.integers(0, 8))
+            case 2 if data:
+                data[at] = int(rng.choice((0, 1, 15, 16, 127, 240, 255)))
+            case 3:
+                del data[at:]
+            case 4:
+                del data[at : at + int(rng.integers(1, 9))]
+            case 5:
+                data[at:at] = data[at : at + int(rng.integers(1, 40))]
+            case 6 if len(data) > 12:
+                at = int(rng.integers(0, 16))
+                data[at : at + 1] = bytes(rng.integers(0, 256, 1, np.uint8))
+            case _:
+                data[at : at + 6] = b"\xff" * len(data[at : at + 6])
+    return bytes(data)
+
+
+def values(prepared: Any, chunk: Any, codec: Codec) -> NDArray[Any] | None:
+    """What the kernel gives; None when it refuses."""
+    out = np.zeros(prepared.value_shape, prepared.value_dtype)
+    good = prepared.chunk(chunk, codec, out)
+    if not good and out.any():
+        raise AssertionError("a refused chunk left values")
+    return out if good else None
+
+
+def untouched(prepared: PreparedPattern, good: bytes, bad: Any, codec: Codec) -> bool:
+    """Whether a refused chunk leaves a pattern as it was."""
+    pattern = prepared.new()
+    prepared.accumulate(good, codec, pattern)
+    before = prepared.values(pattern)
+    refused = not prepared.accumulate(bad, codec, pattern)
+    return not refused or bool((prepared.values(pattern) == before).all())
+
+
+def check(item: Sample, damaged: bytes, cliff: Cliff) -> bool:
+    """Whether the chunk was accepted, by all passes or by none. AssertionError when wrongly."""
+    chunk: Any = cliff.put(damaged)
+    results = {name: values(p, chunk, item.codec) for name, p in item.prepared.items()}
+    accepted = {result is not None for result in results.values()}
+    assert len(accepted) == 1, {name: result is not None for name, result in results.items()}
+    if accepted == {False}:
+        assert untouched(item.prepared["patterns"], item.chunk, chunk, item.codec)
+        return False
+    frame = decode(damaged, item.codec)
+    for name, prepared in item.prepared.items():
+        wanted = np.zeros(prepared.value_shape, prepared.value_dtype)
+        prepared.frame(frame, wanted)
+        assert (results[name] == wanted).all(), name
+    return True
+
+
+def main(chunks: int, seed: int, dtypes: tuple[str, ...] = DTYPES) -> None:
+    """Damage so many chunks."""
+    rng = np.random.default_rng(seed)
+    items = [
+        sample(rng, dtype, kind, shape)
+        for dtype in dtypes
+        for kind in sorted(KINDS)
+        for shape in SHAPES
+    ]
+    large = [
+        sample(rng, dtype, kind, LARGE) for dtype in dtypes for kind in ("lz4", "bitshuffle-lz4")
+    ]
+    cliff = Cliff(max(len(item.chunk) for item in items + large) * 4 + 4096)
+    accepted = 0
+    for item in items + large:
+        assert check(item, item.chunk, cliff), "a good chunk was refused"
+    for number in range(chunks):
+        item = items[number % len(items)] if number % 250 else large[number // 250 % len(large)]
+        damaged = damage(rng, item.chunk)
+        try:
+            accepted += check(item, damaged, cliff)
+        except (AssertionError, ValueError) as exc:
+            print(f"chunk {number}: {item.codec}: {exc!r}: {damaged.hex()}")
+            sys.exit(1)
+    print(f"damaged {chunks} accepted {accepted} refused {chunks - accepted}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), tuple(sys.argv[3:]) or DTYPES)
