@@ -30,12 +30,6 @@ class NotPermitted(DadaError, PermissionError):
     errno = errno.EACCES
 
 
-class ReadOnly(DadaError, PermissionError):
-    """A write was tried."""
-
-    errno = errno.EROFS
-
-
 class Stale(DadaError, OSError):
     """A raw file is not the one that was indexed; look it up again."""
 

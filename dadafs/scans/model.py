@@ -129,3 +129,14 @@ class DataFile(msgspec.Struct, frozen=True):
     frames: int
     state: str
     """`present`, `missing`, or one line saying why it cannot be read."""
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """What a path of the mount leads to."""
+
+    kind: Literal["directory", "file", "symlink", "scan"]
+    path: bytes
+    """Of the directory, file, symlink or scan."""
+    attributes: Attributes
+    rest: tuple[bytes, ...] = ()
+    """What follows after a scan; only there may anything follow."""

@@ -1,0 +1,260 @@
+"""The catalog: what the mount shows of the raw tree, and what its scans are."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+
+from dadafs.errors import DadaError, NoSuchPath, NoSuchScan
+from dadafs.scans.describing import Contents, describe, read_contents
+from dadafs.scans.directories import Directories, instead
+from dadafs.scans.index import FrameIndexer
+from dadafs.scans.model import Attributes, DataFile, Entry, FrameSlice, Resolved, Scan
+from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
+from dadafs.scans.series import Series
+from dadafs.scans.store import IndexStore
+from dadafs.scans.tree import RawTree
+
+DIRECTORY_BYTES = 4096
+LOOK_AGAIN_S = 1.0  # the files of a scan are not asked for news more often
+SHARE = 20  # nor for more than a twentieth of the time
+KEPT_SCANS = 256
+KEPT_FILES = 50_000  # of all scans kept: about 1 kB each
+ATTEMPTS = 3
+
+T = TypeVar("T")
+
+
+class State(msgspec.Struct, frozen=True):
+    """The files of a scan at one time."""
+
+    files: ScanFiles
+    attributes: Attributes
+    """Of the scan's directory."""
+    digest: str
+    """Of the identities of all files."""
+
+
+class Known:
+    """What is known of one scan.
+
+    Invariants: `state`, `elsewhere` and `look_again_s` are touched under `lock` only, the others
+    under `reading`, which is taken first. `contents` were read after `contents_digest` was the
+    digest of the files, so a change meanwhile shows as another digest.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.state: State | None = None
+        self.elsewhere: tuple[bytes, ...] = ()
+        self.look_again_s = 0.0
+        self.reading = threading.Lock()
+        self.contents: Contents | None = None
+        self.contents_digest = ""
+        self.scan: Scan | None = None
+        self.scan_of = ("", 0)
+        """Version and number of problems of the series when `scan` was made."""
+
+
+class Catalog:
+    """Answers what is where in the raw tree as the mount shows it. Safe for threads.
+
+    A directory is read again when its mtime says so. The files of a scan are asked for news at
+    most once in a second, so what is said of a scan may be that much late; a frame slice names
+    the identities of the files it was made from, whatever else is known of them.
+    """
+
+    def __init__(
+        self, tree: RawTree, store: IndexStore, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tree = tree
+        self._indexer = FrameIndexer(tree, store)
+        self._clock = clock
+        self._directories = Directories(tree, clock)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+
+    def list(self, path: bytes) -> tuple[Entry, ...]:
+        """The entries of a raw directory, scans as directories. No HDF5 file is opened."""
+        entries = self._tree.listing(path)
+        files = {entry.name: entry for entry in entries if entry.attributes.kind == "file"}
+        others = [entry for entry in entries if entry.attributes.kind != "file"]
+        scans, loose = group(files, [entry.name for entry in others])
+        shown = [
+            Entry(name, _of_scan([files[one].attributes for one in members.all]), True)
+            for name, members in scans.items()
+        ]
+        return tuple(
+            sorted([*others, *(files[name] for name in loose), *shown], key=lambda one: one.name)
+        )
+
+    def resolve(self, path: bytes) -> Resolved:
+        """What a path of the mount leads to, as far as the raw tree or a scan. NoSuchPath."""
+        here = b""
+        parts = path.split(b"/") if path else []
+        for number, name in enumerate(parts):
+            at = join(here, name)
+            rest = tuple(parts[number + 1 :])
+            try:
+                attributes = self._tree.attributes(at)
+            except NoSuchPath as exc:
+                directory = self._directories.get(here)
+                if name not in directory.scans:
+                    raise NoSuchPath(f"{exc}{instead(name, directory.names)}") from exc
+                return Resolved("scan", at, self._state(at, self._keep(at)).attributes, rest)
+            if attributes.kind == "directory":
+                here = at
+                continue
+            if attributes.kind == "file" and scan_of(name) is not None:
+                scan = show(self._directories.get(here).owner(name))
+                raise NoSuchPath(f"{show(at)} is part of scan {scan}: {scan}/raw/{show(name)}")
+            if rest:
+                to = f" to {show(attributes.target)}" if attributes.target else ""
+                raise NoSuchPath(f"{show(at)} is a {attributes.kind}{to}: nothing is below it")
+            return Resolved(attributes.kind, at, attributes)
+        return Resolved("directory", here, self._tree.attributes(here))
+
+    def raw_files(self, path: bytes) -> tuple[Entry, ...]:
+        """The files of a scan, for its `raw/`. NoSuchScan."""
+        return tuple(self._entries(path, self._files(path)))
+
+    def raw_path(self, path: bytes, name: bytes) -> bytes:
+        """Where a scan's file of that name is in the raw tree. NoSuchPath."""
+        names = self._files(path).all
+        if name not in names:
+            near = instead(name, sorted(names))
+            raise NoSuchPath(f"{show(path)} has no raw file {show(name)}{near}")
+        return join(split(path)[0], name)
+
+    def scan(self, path: bytes) -> Scan:
+        """All there is to know about a scan. NoSuchScan."""
+        return self._read(path, lambda known, state: self._describe(path, known, state))
+
+    def slice(self, path: bytes, first: int, count: int) -> FrameSlice:
+        """Where the frames `[first, first + count)` of a scan lie. NoSuchScan, Stale."""
+        return self._read(path, lambda known, _: _series(known).slice(first, count))
+
+    def data_files(self, path: bytes) -> builtins.list[DataFile]:
+        """The data files of a scan and how complete they are. NoSuchScan."""
+        return self._read(path, lambda known, _: _series(known).data_files())
+
+    def _files(self, path: bytes) -> ScanFiles:
+        """The names of the files of a scan. NoSuchScan."""
+        parent, name = split(path)
+        directory = self._directories.get(parent)
+        if name not in directory.scans:
+            near = instead(name, directory.names)
+            raise NoSuchScan(f"{show(path)} is no scan{near}")
+        return directory.scans[name]
+
+    def _entries(self, path: bytes, files: ScanFiles) -> builtins.list[Entry]:
+        entries = self._tree.entries(split(path)[0], files.all)
+        return [entry for entry in entries if entry.attributes.kind == "file"]
+
+    def _keep(self, path: bytes) -> Known:
+        """What is known of a scan; the least used are forgotten."""
+        with self._lock:
+            known = self._known.get(path)
+            if known is not None:
+                self._known.move_to_end(path)
+                return known
+            known = self._known[path] = Known()
+            weight = sum(map(_weight, self._known.values()))
+            while len(self._known) > KEPT_SCANS or (weight > KEPT_FILES and len(self._known) > 1):
+                _, old = self._known.popitem(last=False)
+                weight -= _weight(old)
+        return known
+
+    def _state(self, path: bytes, known: Known) -> State:
+        """The files of a scan as they are, or were a short while ago. NoSuchScan."""
+        files = self._files(path)
+        with known.lock:
+            began = self._clock()
+            if known.state is not None and began < known.look_again_s:
+                return known.state
+            entries = self._entries(path, files)
+            if not entries:
+                raise NoSuchScan(f"the files of {show(path)} are gone")
+            digest = self._digest(entries, known.elsewhere)
+            if known.state is None or known.state.digest != digest:
+                attributes = _of_scan([entry.attributes for entry in entries])
+                known.state = State(files, attributes, digest)
+            now = self._clock()
+            known.look_again_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+            return known.state
+
+    def _digest(self, entries: Sequence[Entry], elsewhere: Sequence[bytes]) -> str:
+        """Of the identities of a scan's files, those included that only its master names."""
+        hasher = blake2b(digest_size=16)
+        for entry in entries:
+            of = entry.attributes
+            hasher.update(b"%b\0%d %d %d\0" % (entry.name, of.size, of.mtime_ns, of.inode))
+        for path in elsewhere:
+            try:
+                one = self._tree.identity(path)
+            except DadaError:
+                continue
+            hasher.update(b"/%b\0%d %d %d\0" % (path, one.size, one.mtime_ns, one.inode))
+        return hasher.hexdigest()
+
+    def _read(self, path: bytes, answer: Callable[[Known, State], T]) -> T:
+        """Let `answer` see the contents of a scan, alone, read anew if its files have changed."""
+        known = self._keep(path)
+        with known.reading:
+            for _ in range(ATTEMPTS):
+                state = self._state(path, known)
+                if known.contents is not None and known.contents_digest == state.digest:
+                    break
+                self._read_contents(path, known, state)
+            return answer(known, state)
+
+    def _read_contents(self, path: bytes, known: Known, state: State) -> None:
+        began = self._clock()
+        contents = read_contents(self._tree, self._indexer, split(path)[0], state.files)
+        known.contents, known.contents_digest, known.scan = contents, state.digest, None
+        with known.lock:
+            known.look_again_s += SHARE * (self._clock() - began)
+            if known.elsewhere != contents.elsewhere:  # these count in the digest too
+                known.elsewhere, known.look_again_s = contents.elsewhere, 0.0
+
+    def _describe(self, path: bytes, known: Known, state: State) -> Scan:
+        assert known.contents is not None
+        series = known.contents.series
+        version = state.digest + ("-counted" if series.recounted else "")
+        found = (version, len(series.problems))
+        if known.scan is None or known.scan_of != found:
+            known.scan = describe(path, version, state.attributes, known.contents)
+            known.scan_of = found
+        return known.scan
+
+
+def _series(known: Known) -> Series:
+    assert known.contents is not None
+    return known.contents.series
+
+
+def _weight(known: Known) -> int:
+    state = known.state
+    return 1 if state is None else 1 + len(state.files.data)
+
+
+def _of_scan(files: Sequence[Attributes]) -> Attributes:
+    """Of the directory that stands for a scan with these files, the master first."""
+    mode = files[0].mode
+    newest = max(one.mtime_ns for one in files)
+    return Attributes(
+        "directory",
+        DIRECTORY_BYTES,
+        newest,
+        mode | (mode & 0o444) >> 2,
+        files[0].uid,
+        files[0].gid,
+        0,
+    )

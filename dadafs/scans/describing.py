@@ -1,0 +1,116 @@
+"""Putting together what is known of a scan: its master, its data files, its names."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dadafs.errors import DadaError
+from dadafs.scans.index import FrameIndexer
+from dadafs.scans.masters import Link, Master, outside, read_master, within
+from dadafs.scans.model import Attributes, Scan
+from dadafs.scans.names import ScanFiles, join, show, split
+from dadafs.scans.series import Series, links_by_number
+from dadafs.scans.tree import RawTree
+
+NAMES_SHOWN = 3  # of files that are missing
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What the files of a scan hold, as of one version of them."""
+
+    master: Master
+    series: Series
+    elsewhere: tuple[bytes, ...]
+    """Data files that are not named like the scan's."""
+    problems: tuple[str, ...]
+    """Of master and names; the series has its own."""
+
+
+def read_contents(
+    tree: RawTree, indexer: FrameIndexer, directory: bytes, files: ScanFiles
+) -> Contents:
+    """Read the master of a scan and find out how its frames are laid out."""
+    master = Master()
+    if files.master is not None:
+        master = read_master(tree, join(directory, files.master))
+    problems = list(master.problems)
+    own = {join(directory, name) for name in files.all}
+    elsewhere = tuple(
+        dict.fromkeys(link.path for link in master.links if link.path and link.path not in own)
+    )
+    present = own | {path for path in elsewhere if _exists(tree, path)}
+    links = list(master.links)
+    if files.data and not any(link.path in present for link in links):
+        if links:
+            problems.append(
+                f"links of {show(files.master or b'')} lead to files that are not there, e.g."
+                f" {_name(links[0])}; the scan's data files are taken by their numbers"
+            )
+        links = links_by_number(directory, files, len(links))
+    problems += _missing(links, present)
+    series = Series(
+        tree, indexer, links, master.announced, (master.height, master.width, master.dtype)
+    )
+    return Contents(master, series, elsewhere, tuple(problems))
+
+
+def _exists(tree: RawTree, path: bytes) -> bool:
+    try:
+        tree.identity(path)
+    except DadaError:
+        return False
+    return True
+
+
+def _missing(links: list[Link], present: set[bytes]) -> list[str]:
+    """One line each on data files that are not there, and on those that nothing leads to."""
+    lines = []
+    missing = [_name(link) for link in links if link.path and link.path not in present]
+    if missing:
+        more = ", ..." if len(missing) > NAMES_SHOWN else ""
+        names = ", ".join(missing[:NAMES_SHOWN]) + more
+        lines.append(f"{len(missing)} of {len(links)} data files are missing: {names}")
+    return lines
+
+
+def _name(link: Link) -> str:
+    return show(split(link.path)[1])
+
+
+def describe(path: bytes, version: str, attributes: Attributes, contents: Contents) -> Scan:
+    """All there is to know about a scan. What the data files say goes before the master's word."""
+    master, series = contents.master, contents.series
+    shape = (series.height, series.width)
+    problems = [*contents.problems, *series.problems]
+    sources = dict(master.sources)
+    mask, cx, cy = master.mask, master.cx, master.cy
+    if mask and master.mask_shape != shape:
+        problems.append(
+            f"the pixel mask of {master.mask_shape[0]} x {master.mask_shape[1]} does not fit"
+            f" frames of {shape[0]} x {shape[1]} and is not used"
+        )
+        mask = b""
+        sources.pop("mask", None)
+    if cx is not None and cy is not None and not within(cx, cy, *shape):
+        problems.append(outside(cx, cy, *shape))
+        cx = cy = None
+        sources.pop("cx", None)
+        sources.pop("cy", None)
+    if not series.frames:
+        problems.append("no frames can be read")
+    return Scan(
+        path=path,
+        version=version,
+        attributes=attributes,
+        frames=series.frames,
+        height=series.height,
+        width=series.width,
+        dtype=series.dtype,
+        cx=cx,
+        cy=cy,
+        geometry=master.geometry,
+        mask=mask,
+        metadata=dict(master.metadata),
+        sources=sources,
+        problems=tuple(dict.fromkeys(problems)),
+    )

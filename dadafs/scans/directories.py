@@ -1,0 +1,116 @@
+"""Which names a raw directory shows, remembered as long as its mtime says that it is the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+import msgspec
+
+from dadafs.errors import NoSuchPath
+from dadafs.scans.names import ScanFiles, group, scan_of, show
+from dadafs.scans.tree import RawTree
+
+SETTLED_NS = 2_000_000_000  # older than the tick of the coarsest clock of a file system
+SHARE = 20  # at most a twentieth of the time goes into reading one directory again and again
+KEPT_NAMES = 1_000_000  # of all directories: about 150 bytes each
+NEIGHBOURS = 40  # names looked at for a typo, in sorted order: 0.5 ms
+
+
+class Directory(msgspec.Struct, frozen=True):
+    """The names in a raw directory, sorted into scans and others."""
+
+    stamp: tuple[int, int]
+    """Inode and mtime of the directory when it was read."""
+    scans: dict[bytes, ScanFiles]
+    """By the name that is shown."""
+    names: tuple[bytes, ...]
+    """All that is shown, sorted."""
+    owners: dict[bytes, bytes]
+    """The shown name of a scan by its own, where these differ."""
+    settled: bool
+    """The same stamp means the same names; else only until `until_s`."""
+    until_s: float
+
+    def owner(self, name: bytes) -> bytes:
+        """The shown name of the scan that the file of that name belongs to."""
+        scan = scan_of(name) or b""
+        return self.owners.get(scan, scan)
+
+
+class Directories:
+    """Directories by path, read again when their mtime has changed.
+
+    As long as the mtime is recent another change may hide behind the same one, hence the
+    directory is read again and again, but not for more than a part of the time. The same goes for
+    a directory with symlinks among its scans, whose targets come and go without a trace in it.
+    """
+
+    def __init__(self, tree: RawTree, clock: Callable[[], float]) -> None:
+        self._tree = tree
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, Directory] = OrderedDict()
+        self._kept_names = 0
+
+    def get(self, path: bytes) -> Directory:
+        """The names in the directory at `path`. NoSuchPath, NotPermitted."""
+        about = self._tree.attributes(path)
+        if about.kind != "directory":  # the mtime of a symlink would say nothing
+            raise NoSuchPath(f"{show(path)} is a {about.kind}: nothing is below it")
+        stamp = (about.inode, about.mtime_ns)
+        with self._lock:
+            known = self._kept.get(path)
+            if known is not None:
+                self._kept.move_to_end(path)
+        if (
+            known is not None
+            and known.stamp == stamp
+            and (known.settled or self._clock() < known.until_s)
+        ):
+            return known
+        fresh = self._read(path, stamp)
+        with self._lock:
+            old = self._kept.pop(path, None)
+            self._kept[path] = fresh
+            self._kept_names += len(fresh.names) - (len(old.names) if old else 0)
+            while self._kept_names > KEPT_NAMES and len(self._kept) > 1:
+                self._kept_names -= len(self._kept.popitem(last=False)[1].names)
+        return fresh
+
+    def _read(self, path: bytes, stamp: tuple[int, int]) -> Directory:
+        began = self._clock()
+        settled = stamp[1] < time.time_ns() - SETTLED_NS
+        files: list[bytes] = []
+        others: list[bytes] = []
+        for name, kind, linked in self._tree.kinds(path):
+            (files if kind == "file" else others).append(name)
+            if linked and scan_of(name) is not None:
+                settled = False
+        scans, loose = group(files, others)
+        owners = {
+            own: shown
+            for shown, members in scans.items()
+            if (own := scan_of(members.all[0])) is not None and own != shown
+        }
+        now = self._clock()
+        return Directory(
+            stamp,
+            scans,
+            tuple(sorted([*scans, *loose, *others])),
+            owners,
+            settled,
+            now + SHARE * (now - began),
+        )
+
+
+def instead(name: bytes, names: Sequence[bytes]) -> str:
+    """`; did you mean ...?` with those of the sorted `names` that are like `name`, if any is."""
+    at = bisect_left(names, name)
+    near = names[max(0, at - NEIGHBOURS) : at + NEIGHBOURS]
+    close = get_close_matches(name, near)
+    return f"; did you mean {' or '.join(map(show, close))}?" if close else ""

@@ -1,0 +1,51 @@
+"""Cutting frame slices into the pieces that patches need. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadafs.scans.model import NO_CHUNK, ChunkRun, FrameSlice
+
+OFFSET_BYTES = 8
+LENGTH_BYTES = 4
+
+
+def cut(frames: FrameSlice, first: int, count: int) -> FrameSlice:
+    """The part `[first, first + count)` of `frames`, which must contain it."""
+    if first < frames.first or first + count > frames.first + frames.count:
+        raise ValueError(
+            f"[{first}, {first + count}) is not within"
+            f" [{frames.first}, {frames.first + frames.count})"
+        )
+    runs = tuple(_cut_run(run, first, first + count) for run in frames.runs)
+    return FrameSlice(first, count, tuple(run for run in runs if run is not None))
+
+
+def _cut_run(run: ChunkRun, start: int, stop: int) -> ChunkRun | None:
+    length = len(run.lengths) // LENGTH_BYTES
+    low = max(start - run.first, 0)
+    high = min(stop - run.first, length)
+    if low >= high:
+        return None
+    return ChunkRun(
+        run.path,
+        run.identity,
+        run.codec,
+        run.first + low,
+        run.offsets[low * OFFSET_BYTES : high * OFFSET_BYTES],
+        run.lengths[low * LENGTH_BYTES : high * LENGTH_BYTES],
+    )
+
+
+def chunks(run: ChunkRun) -> Iterator[tuple[int, int, int]]:
+    """(frame number, offset, length) of every frame of `run` that has a chunk."""
+    offsets: NDArray[np.uint64] = np.frombuffer(run.offsets, "<u8")
+    lengths: NDArray[np.uint32] = np.frombuffer(run.lengths, "<u4")
+    if len(offsets) != len(lengths):
+        raise ValueError(f"run with {len(offsets)} offsets and {len(lengths)} lengths")
+    for number, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):
+        if offset != NO_CHUNK:
+            yield run.first + number, offset, length

@@ -1,0 +1,209 @@
+"""The index store keeps what it can and never fails its user."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dadafs.scans import store as module
+from dadafs.scans.store import IndexStore
+
+MAP = 1 << 20
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def opened(path: Path) -> IndexStore:
+    return IndexStore(path, map_size=MAP)
+
+
+def fill(path: Path, count: int = 10, size: int = 1000) -> None:
+    store = opened(path)
+    for number in range(count):
+        store.put(key(number), bytes([number % 256]) * size)
+    store.close()
+
+
+def test_values_survive_a_restart(tmp_path: Path) -> None:
+    store = opened(tmp_path / "i")
+    assert store.get(key(1)) is None
+    store.put(key(1), b"one")
+    assert store.get(key(1)) == b"one"
+    store.put(key(1), b"eins")
+    assert store.get(key(1)) == b"eins"
+    store.close()
+    store.close()
+    store = opened(tmp_path / "i")
+    assert (store.get(key(1)), store.get(key(2))) == (b"eins", None)
+    assert store.counters == {"hits": 1, "misses": 1}
+    store.close()
+
+
+def test_another_process_reads_what_was_written(tmp_path: Path) -> None:
+    fill(tmp_path / "i", 200)
+    store = opened(tmp_path / "i")
+    code = (
+        "import sys; from pathlib import Path; from dadafs.scans.store import IndexStore;"
+        f"s = IndexStore(Path(sys.argv[1]), map_size={MAP});"
+        "print(len(s.get((150).to_bytes(16, 'big')))); s.put(b'new', b'value'); s.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, os.fspath(tmp_path / "i")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1000\n"
+    assert store.get(b"new") == b"value"
+    assert store.get(key(199)) == b"\xc7" * 1000
+    store.close()
+
+
+def test_recent_values_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RECENT_BYTES", 2500)
+    monkeypatch.setattr(module, "RECENT", 3)
+    store = opened(tmp_path / "i")
+    for number in range(200):
+        store.put(key(number), b"x" * 1000)
+        assert len(store._recent) <= 2
+        assert store._recent_bytes == sum(map(len, store._recent.values()))
+    for number in range(200, 210):
+        store.put(key(number), b"x")
+        assert len(store._recent) <= 3
+    assert store.get(key(0)) == b"x" * 1000
+    store.close()
+
+
+def test_full_store_begins_anew(tmp_path: Path) -> None:
+    store = opened(tmp_path / "i")
+    for number in range(3000):
+        store.put(key(number), bytes([number % 256]) * 1000)
+        assert store.get(key(number)) == bytes([number % 256]) * 1000
+    counters = store.counters
+    assert counters["emptied"] >= 1
+    assert "write_errors" not in counters
+    store.close()
+    store = opened(tmp_path / "i")
+    for number in range(3000):
+        assert store.get(key(number)) in (None, bytes([number % 256]) * 1000)
+    assert store.get(key(2999)) is not None
+    store.close()
+
+
+def test_value_that_never_fits_is_only_remembered(tmp_path: Path) -> None:
+    store = opened(tmp_path / "i")
+    store.put(key(1), b"x" * 2 * MAP)
+    assert store.get(key(1)) == b"x" * 2 * MAP
+    store.close()
+    assert store.counters["too_large"] == 1
+    fill(tmp_path / "i", 3)
+    store = opened(tmp_path / "i")
+    assert (store.get(key(1)), store.get(key(2))) == (b"\1" * 1000, b"\2" * 1000)
+    store.close()
+
+
+def test_disk_that_fills_up_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FULL", 9.0)
+    store = opened(tmp_path / "i")
+    for number in range(3000):
+        store.put(key(number), bytes([number % 256]) * 1000)
+        assert store.get(key(number)) == bytes([number % 256]) * 1000
+    store.close()
+    assert store.counters["full"] == store.counters["emptied"] >= 1
+    assert "write_errors" not in store.counters
+
+
+def test_damaged_values_are_misses(tmp_path: Path) -> None:
+    fill(tmp_path / "i", 10)
+    data = tmp_path / "i/data.mdb"
+    content = data.read_bytes()
+    at = content.index(b"\5" * 1000)
+    data.write_bytes(content[: at + 500] + b"!" + content[at + 501 :])
+    store = opened(tmp_path / "i")
+    assert [number for number in range(10) if store.get(key(number)) is None] == [5]
+    assert store.counters["bad_sums"] == 1
+    store.put(key(5), b"again")
+    store.close()
+    store = opened(tmp_path / "i")
+    assert store.get(key(5)) == b"again"
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 10_000, b"\0" * 100_000, b"x"])
+def test_unreadable_store_is_replaced(tmp_path: Path, content: bytes) -> None:
+    fill(tmp_path / "i")
+    (tmp_path / "i/data.mdb").write_bytes(content)
+    for _ in range(2):
+        store = opened(tmp_path / "i")
+        store.put(key(1), b"one")
+        assert store.get(key(1)) == b"one"
+        store.close()
+    assert (tmp_path / "i.unreadable/data.mdb").read_bytes() == content
+    store = opened(tmp_path / "i")
+    assert store.get(key(1)) == b"one"
+    assert "open_errors" not in store.counters
+    store.close()
+
+
+def test_truncated_store_is_replaced(tmp_path: Path) -> None:
+    """To read the missing part of a mapped file would end the process."""
+    fill(tmp_path / "i", 100)
+    data = tmp_path / "i/data.mdb"
+    os.truncate(data, data.stat().st_size // 2 // 4096 * 4096)
+    store = opened(tmp_path / "i")
+    assert [store.get(key(number)) for number in range(100)] == [None] * 100
+    assert store.counters["open_errors"] == 1
+    store.put(key(1), b"one")
+    store.close()
+
+
+def test_no_store_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = opened(tmp_path / "file/i")
+    store.put(key(1), b"one")
+    assert (store.get(key(1)), store.get(key(2))) == (b"one", None)
+    assert store.counters["open_errors"] == 1
+    store.close()
+
+
+def test_store_that_is_open_already_is_left_alone(tmp_path: Path) -> None:
+    store = opened(tmp_path / "i")
+    other = opened(tmp_path / "i")
+    other.put(key(1), b"one")
+    assert other.get(key(1)) == b"one"
+    assert other.counters["open_errors"] == 1
+    other.close()
+    store.put(key(2), b"two")
+    store.close()
+    assert os.listdir(tmp_path) == ["i"]
+    store = opened(tmp_path / "i")
+    assert (store.get(key(1)), store.get(key(2))) == (None, b"two")
+    store.close()
+
+
+def test_threads_share_a_store(tmp_path: Path) -> None:
+    store = opened(tmp_path / "i")
+    wrong: list[int] = []
+
+    def work(begin: int) -> None:
+        for number in range(begin, begin + 300):
+            store.put(key(number % 400), key(number % 400) * 20)
+            found = store.get(key((number * 7) % 400))
+            if found is not None and found != key((number * 7) % 400) * 20:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert store.get(key(123)) == key(123) * 20
+    store.close()
