@@ -21,6 +21,11 @@ VERSION = code_version(
 """Digest of the source of all kernels."""
 
 
+def decoder_name() -> str:
+    """Which LZ4 decoder the kernels use, for diagnosis. There is one."""
+    return "numba"
+
+
 def warm() -> None:
     """Compile every kernel for pixels of 1, 2 and 4 bytes, or load it from the cache on disk.
 

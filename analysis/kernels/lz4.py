@@ -45,11 +45,6 @@ _0, _1, _2, _4, _5, _6, _8, _15, _16, _23, _32, _64, _255 = (
 )
 
 
-def decoder_name() -> str:
-    """Which LZ4 decoder the kernels use, for diagnosis. There is one."""
-    return "numba"
-
-
 @inlined
 def copy_literals(target, source, count, limit):  # type: ignore[no-untyped-def]
     """Copy `count` bytes; reads nothing from `limit` on, writes up to 31 bytes too many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,17 @@ class PreparedPattern:
         out[2] = np.where(self._selected[window], pattern.frames - missing.astype(np.int64), 0)
         return out
 
+    def layers(self, pattern: Pattern) -> tuple[NDArray[Any], ...]:
+        """The same, each layer in the smallest dtype that holds it, made one after another.
+
+        As uint64 a 4M pattern takes 107 MB; like this it is sent and kept in 18 to 36 MB.
+        """
+        shape, roi = self._plan.shape, self._roi
+        window = slice(roi.y, roi.y + roi.h), slice(roi.x, roi.x + roi.w)
+        sums, largest, missing = (array.reshape(shape)[window] for array in _arrays(pattern))
+        valid = np.where(self._selected[window], np.uint32(pattern.frames) - missing, 0)
+        return narrowed(sums), narrowed(largest), narrowed(valid)
+
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """The values of a single decoded frame, into `out` (3, rows, columns)."""
         pattern = self.new()
@@ -131,8 +143,13 @@ class PreparedPattern:
         return good
 
 
-def merge(values: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
-    """Add the values of other frames, uint64 (3, rows, columns) both, to `values` in place."""
+def narrowed(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Unsigned numbers in the smallest dtype that holds them, a copy."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
+
+
+def merge(values: NDArray[np.uint64], more: Sequence[NDArray[Any]]) -> None:
+    """Add the layers of other frames, three of (rows, columns), to `values`, uint64, in place."""
     values[0] += more[0]
     np.maximum(values[1], more[1], out=values[1])
     values[2] += more[2]

@@ -1,4 +1,4 @@
-"""What a pass leaves of one frame, known without preparing it."""
+"""What a pass leaves of frames, known without preparing it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from analysis.reductions.frames import frame_values
 
 
 def value_type(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of the values of one frame. ValueError for a pass that is not per frame."""
-    if plan.reduction == "moments":
-        return (6,), np.dtype(np.uint64)
+    """Shape and dtype of the values: of one frame, or of many where not `is_per_frame`."""
+    if plan.reduction in ("moments", "counts"):
+        return (6 if plan.reduction == "moments" else 1,), np.dtype(np.uint64)
     if plan.reduction == "frame":
         return frame_values(plan)
+    if plan.reduction == "patterns":
+        height, width = plan.shape if plan.roi is None else (plan.roi.h, plan.roi.w)
+        return (3, height, width), np.dtype(np.uint64)
     if plan.reduction in ("radial", "azimuthal"):
         if plan.bins is None:
             raise ValueError(f"{plan.reduction} needs a number of bins")
         return (2, plan.bins), np.dtype(np.uint64)
-    raise ValueError(f"the pass {plan.reduction!r} has no values per frame")
+    raise ValueError(f"the pass {plan.reduction!r} is not known")
+
+
+def is_per_frame(plan: Plan) -> bool:
+    """Whether the pass leaves values of each frame, and not of all frames together."""
+    return plan.reduction != "patterns"

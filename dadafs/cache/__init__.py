@@ -1,1 +1,1 @@
-"""Caches: patch results on disk, recent values in memory."""
+"""Caches: values in RAM and on disk, found by their keys."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, NoSuchScan
 from dadafs.scans.describing import Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
@@ -19,7 +20,6 @@ from dadafs.scans.index import FrameIndexer
 from dadafs.scans.model import Attributes, DataFile, Entry, FrameSlice, Resolved, Scan
 from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
 from dadafs.scans.series import Series
-from dadafs.scans.store import IndexStore
 from dadafs.scans.tree import RawTree
 
 DIRECTORY_BYTES = 4096
@@ -72,7 +72,7 @@ class Catalog:
     """
 
     def __init__(
-        self, tree: RawTree, store: IndexStore, clock: Callable[[], float] = time.monotonic
+        self, tree: RawTree, store: Store, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._tree = tree
         self._indexer = FrameIndexer(tree, store)

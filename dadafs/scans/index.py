@@ -13,13 +13,13 @@ from h5py import h5d
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, Stale
 from dadafs.scans import hdf5
 from dadafs.scans.decode import MAX_FRAME_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
 from dadafs.scans.names import show, split
 from dadafs.scans.slices import LENGTH_BYTES, OFFSET_BYTES
-from dadafs.scans.store import IndexStore
 from dadafs.scans.tree import RawTree, identity_of
 
 USUAL = (b"/entry/data/data", b"/entry/instrument/detector/data", b"/entry/data/data_000001")
@@ -80,7 +80,7 @@ class Unreadable(Exception):
 class FrameIndexer:
     """Indexes data files, and remembers by their identity what it found."""
 
-    def __init__(self, tree: RawTree, store: IndexStore) -> None:
+    def __init__(self, tree: RawTree, store: Store) -> None:
         self._tree = tree
         self._store = store
 

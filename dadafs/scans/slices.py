@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,13 @@ def cut(frames: FrameSlice, first: int, count: int) -> FrameSlice:
         )
     runs = tuple(_cut_run(run, first, first + count) for run in frames.runs)
     return FrameSlice(first, count, tuple(run for run in runs if run is not None))
+
+
+def concatenated(slices: Sequence[FrameSlice]) -> FrameSlice:
+    """Slices in order as one, from the first frame to the last; what lies between is in no run."""
+    first, last = slices[0], slices[-1]
+    runs = tuple(run for one in slices for run in one.runs)
+    return FrameSlice(first.first, last.first + last.count - first.first, runs)
 
 
 def _cut_run(run: ChunkRun, start: int, stop: int) -> ChunkRun | None:

@@ -9,7 +9,7 @@ import pytest
 from scanfiles import Clock
 
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.store import IndexStore
+from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 
@@ -26,8 +26,8 @@ def tree(root: Path) -> RawTree:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[IndexStore]:
-    made = IndexStore(tmp_path / "index", map_size=16 << 20)
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "index", map_bytes=16 << 20)
     yield made
     made.close()
 
@@ -38,5 +38,5 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def catalog(tree: RawTree, store: IndexStore, clock: Clock) -> Catalog:
+def catalog(tree: RawTree, store: Store, clock: Clock) -> Catalog:
     return Catalog(tree, store, clock)

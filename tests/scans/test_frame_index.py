@@ -21,7 +21,7 @@ from dadafs.scans import hdf5
 from dadafs.scans.decode import decode
 from dadafs.scans.index import FileIndex, FrameIndexer, Unreadable, _check_place
 from dadafs.scans.model import NO_CHUNK
-from dadafs.scans.store import IndexStore
+from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 P = b"f.h5"
@@ -30,7 +30,7 @@ FRAMES = frames_from(0, 5)
 
 
 @pytest.fixture
-def indexer(tree: RawTree, store: IndexStore) -> FrameIndexer:
+def indexer(tree: RawTree, store: Store) -> FrameIndexer:
     return FrameIndexer(tree, store)
 
 
@@ -232,7 +232,7 @@ def test_indices_are_kept_over_restarts(
     root: Path, tree: RawTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_data(root / "f.h5", FRAMES, low=3, missing=(1,))
-    store = IndexStore(tmp_path / "kept", map_size=1 << 20)
+    store = Store(tmp_path / "kept", map_bytes=1 << 20)
     before = FrameIndexer(tree, store).index(P, D)
     store.close()
 
@@ -240,7 +240,7 @@ def test_indices_are_kept_over_restarts(
         raise AssertionError("the file was read again")
 
     monkeypatch.setattr(hdf5, "opened", refuse)
-    store = IndexStore(tmp_path / "kept", map_size=1 << 20)
+    store = Store(tmp_path / "kept", map_bytes=1 << 20)
     try:
         assert FrameIndexer(tree, store).index(P, D) == before
         with pytest.raises(AssertionError, match="read again"):  # another dataset of it
@@ -322,14 +322,14 @@ def test_file_that_vanishes(
 
 def test_damaged_store_only_costs_time(root: Path, tree: RawTree, tmp_path: Path) -> None:
     write_data(root / "f.h5", FRAMES)
-    store = IndexStore(tmp_path / "kept", map_size=1 << 20)
+    store = Store(tmp_path / "kept", map_bytes=1 << 20)
     FrameIndexer(tree, store).index(P, D)
     store.close()
     data = tmp_path / "kept/data.mdb"
     content = data.read_bytes()
     at = content.index(Filter(32008).number.to_bytes(2, "big"))  # in the middle of the value
     data.write_bytes(content[:at] + b"\0" + content[at + 1 :])
-    store = IndexStore(tmp_path / "kept", map_size=1 << 20)
+    store = Store(tmp_path / "kept", map_bytes=1 << 20)
     try:
         assert_reads(root, FrameIndexer(tree, store).index(P, D), FRAMES)
         assert store.counters == {"misses": 1, "bad_sums": 1}

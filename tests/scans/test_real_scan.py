@@ -8,7 +8,7 @@ import pytest
 from scanfiles import read_slice
 
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.store import IndexStore
+from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
@@ -17,7 +17,7 @@ NAME = "vac_007_data_000001.h5"
 
 @pytest.mark.realdata
 @pytest.mark.skipif(not (DATA / NAME).exists(), reason=f"{DATA / NAME} is not here")
-def test_lone_file_of_two_frames(store: IndexStore) -> None:
+def test_lone_file_of_two_frames(store: Store) -> None:
     tree = RawTree(DATA)
     catalog = Catalog(tree, store)
     assert [entry.name for entry in catalog.list(b"") if entry.scan] == [b"vac_007"]

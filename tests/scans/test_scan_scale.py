@@ -13,7 +13,7 @@ import pytest
 from scanfiles import frames_from, write_data, write_master
 
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.store import IndexStore
+from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 SCANS = 10_000
@@ -46,7 +46,7 @@ def ten_thousand(root: Path) -> Path:
 
 @pytest.mark.slow
 def test_ten_thousand_scans_list_and_resolve(
-    ten_thousand: Path, tree: RawTree, store: IndexStore
+    ten_thousand: Path, tree: RawTree, store: Store
 ) -> None:
     catalog = Catalog(tree, store)
     assert len(catalog.list(b"")) == SCANS
@@ -66,13 +66,13 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.store import IndexStore
+from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 def peak():  # of this process only, unlike ru_maxrss, which begins with its parent's
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10
 
-store = IndexStore(Path(sys.argv[2]))
+store = Store(Path(sys.argv[2]), 1 << 30)
 catalog = Catalog(RawTree(Path(sys.argv[1])), store)
 catalog.slice(b"small", 0, 1)
 before = peak()

@@ -1,4 +1,4 @@
-"""The index store keeps what it can and never fails its user."""
+"""The store keeps what it can and never fails its user."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from dadafs.scans import store as module
-from dadafs.scans.store import IndexStore
+from dadafs.cache import store as module
+from dadafs.cache.store import Store
 
-MAP = 1 << 20
+MAP = 8 << 20
 
 
 def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def opened(path: Path) -> IndexStore:
-    return IndexStore(path, map_size=MAP)
+def opened(path: Path) -> Store:
+    return Store(path, MAP)
 
 
 def fill(path: Path, count: int = 10, size: int = 1000) -> None:
@@ -50,8 +50,8 @@ def test_another_process_reads_what_was_written(tmp_path: Path) -> None:
     fill(tmp_path / "i", 200)
     store = opened(tmp_path / "i")
     code = (
-        "import sys; from pathlib import Path; from dadafs.scans.store import IndexStore;"
-        f"s = IndexStore(Path(sys.argv[1]), map_size={MAP});"
+        "import sys; from pathlib import Path; from dadafs.cache.store import Store;"
+        f"s = Store(Path(sys.argv[1]), map_bytes={MAP});"
         "print(len(s.get((150).to_bytes(16, 'big')))); s.put(b'new', b'value'); s.close()"
     )
     done = subprocess.run(
@@ -66,58 +66,86 @@ def test_another_process_reads_what_was_written(tmp_path: Path) -> None:
     store.close()
 
 
-def test_recent_values_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECENT_BYTES", 2500)
-    monkeypatch.setattr(module, "RECENT", 3)
-    store = opened(tmp_path / "i")
-    for number in range(200):
+def test_recent_values_come_from_memory_and_are_bounded(tmp_path: Path) -> None:
+    store = Store(tmp_path / "i", MAP, recent_bytes=2500)
+    for number in range(50):
         store.put(key(number), b"x" * 1000)
-        assert len(store._recent) <= 2
-        assert store._recent_bytes == sum(map(len, store._recent.values()))
-    for number in range(200, 210):
-        store.put(key(number), b"x")
-        assert len(store._recent) <= 3
-    assert store.get(key(0)) == b"x" * 1000
+    store.flush()
+    assert store._recent.used_bytes == 2000
+    assert store.get(key(0)) == store.get(key(49)) == b"x" * 1000
     store.close()
 
 
-def test_full_store_begins_anew(tmp_path: Path) -> None:
+def test_full_store_drops_the_oldest(tmp_path: Path) -> None:
     store = opened(tmp_path / "i")
-    for number in range(3000):
+    for number in range(12000):
         store.put(key(number), bytes([number % 256]) * 1000)
         assert store.get(key(number)) == bytes([number % 256]) * 1000
+        if number % 50 == 0:
+            store.flush()
     counters = store.counters
-    assert counters["emptied"] >= 1
-    assert "write_errors" not in counters
+    assert counters["evicted"] > 4000
+    assert not {"emptied", "full", "write_errors", "dropped"} & set(counters)
     store.close()
     store = opened(tmp_path / "i")
-    for number in range(3000):
-        assert store.get(key(number)) in (None, bytes([number % 256]) * 1000)
-    assert store.get(key(2999)) is not None
+    kept = [number for number in range(12000) if store.get(key(number)) is not None]
+    assert kept == list(range(kept[0], 12000))
+    assert len(kept) > 0.25 * MAP / 1000  # pages are half full after keys in order
     store.close()
 
 
-def test_value_that_never_fits_is_only_remembered(tmp_path: Path) -> None:
+def test_value_written_anew_is_young(tmp_path: Path) -> None:
     store = opened(tmp_path / "i")
-    store.put(key(1), b"x" * 2 * MAP)
-    assert store.get(key(1)) == b"x" * 2 * MAP
+    for number in range(12000):
+        store.put(key(number), b"x" * 1000)
+        if number % 100 == 0:
+            store.put(key(0), b"kept")
+            store.flush()
+    store.flush()
+    assert store.get(key(0)) == b"kept"
+    assert store.get(key(1)) is None
     store.close()
-    assert store.counters["too_large"] == 1
+
+
+def test_value_that_never_fits_is_not_kept(tmp_path: Path) -> None:
     fill(tmp_path / "i", 3)
     store = opened(tmp_path / "i")
+    store.put(key(9), b"x" * 2 * MAP)
+    assert store.get(key(9)) is None
+    store.flush()
+    assert store.counters["too_large"] == 1
     assert (store.get(key(1)), store.get(key(2))) == (b"\1" * 1000, b"\2" * 1000)
     store.close()
 
 
-def test_disk_that_fills_up_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_that_fills_up_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FULL", 9.0)
     store = opened(tmp_path / "i")
-    for number in range(3000):
+    for number in range(12000):
         store.put(key(number), bytes([number % 256]) * 1000)
-        assert store.get(key(number)) == bytes([number % 256]) * 1000
+        if number % 50 == 0:
+            store.flush()
     store.close()
-    assert store.counters["full"] == store.counters["emptied"] >= 1
-    assert "write_errors" not in store.counters
+    assert store.counters["full"] >= 1
+    store = opened(tmp_path / "i")
+    for number in range(12000):
+        assert store.get(key(number)) in (None, bytes([number % 256]) * 1000)
+    store.close()
+
+
+def test_slow_disk_drops_values_instead_of_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path / "i")
+    may_write = threading.Event()
+    write = store._write
+    monkeypatch.setattr(store, "_write", lambda pairs: (may_write.wait(30), write(pairs)))
+    monkeypatch.setattr(module, "PENDING_BYTES", 100_000)
+    for number in range(1000):
+        store.put(key(number), b"x" * 1000)
+    assert store.counters["dropped"] > 700
+    may_write.set()
+    store.close()
 
 
 def test_damaged_values_are_misses(tmp_path: Path) -> None:
@@ -168,7 +196,7 @@ def test_no_store_at_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = opened(tmp_path / "file/i")
     store.put(key(1), b"one")
-    assert (store.get(key(1)), store.get(key(2))) == (b"one", None)
+    assert (store.get(key(1)), store.get(key(2))) == (None, None)
     assert store.counters["open_errors"] == 1
     store.close()
 
@@ -177,7 +205,7 @@ def test_store_that_is_open_already_is_left_alone(tmp_path: Path) -> None:
     store = opened(tmp_path / "i")
     other = opened(tmp_path / "i")
     other.put(key(1), b"one")
-    assert other.get(key(1)) == b"one"
+    assert other.get(key(1)) is None
     assert other.counters["open_errors"] == 1
     other.close()
     store.put(key(2), b"two")
@@ -205,5 +233,6 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+    store.flush()
     assert store.get(key(123)) == key(123) * 20
     store.close()

@@ -1,0 +1,260 @@
+"""Values on disk: what was computed once need not be computed again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections import Counter
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from dadafs.cache.memory import MemoryCache
+
+log = logging.getLogger(__name__)
+
+MAX_READERS = 512
+FULL, LOWERED = 0.8, 0.7  # of the map: above the one, the oldest values go down to the other
+LARGEST = 0.04  # of the map, for one value
+PENDING = 0.05  # of the map: one transaction must fit in what is left above FULL
+WRITE_EVERY_S = 0.5  # each transaction ends with a wait for the disk, so values are batched
+BATCH_BYTES = 4 << 20  # written without waiting
+PENDING_BYTES = 64 << 20  # where the disk is slower than what comes, more is dropped
+SUM_BYTES = 8
+AGE_BYTES = 8
+UNREADABLE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
+VALUES, AGES = b"values-1", b"ages-1"  # another number for another encoding
+
+
+class Store:
+    """Keeps bytes by key on disk, safe for threads and for other processes.
+
+    Reads never raise: a hit, or a miss, which a counter explains; a value that fails its checksum
+    is a miss. Writes are handed to one thread that batches them, never block and never raise: what
+    does not fit, or fails, is dropped. What is pending when the process dies is only lost.
+
+    Invariants: a key in `_pending` or `_writing` is found before the disk is asked; only the
+    writer's thread writes, and closing waits for it.
+    """
+
+    def __init__(self, path: Path, map_bytes: int, *, recent_bytes: int = 0) -> None:
+        self._path = path
+        self._map_bytes = map_bytes
+        self._lock = threading.Condition()
+        self._counters: Counter[str] = Counter()
+        self._recent: MemoryCache[bytes, bytes] = MemoryCache(recent_bytes)
+        self._pending: dict[bytes, bytes] = {}
+        self._pending_bytes = 0
+        self._writing: dict[bytes, bytes] = {}
+        self._closing = False
+        self._writer: threading.Thread | None = None
+        self._opened = self._open_or_replace()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Hits, misses, and what went wrong."""
+        with self._lock:
+            return dict(self._counters)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`; None when there is none to be trusted."""
+        with self._lock:
+            value = self._recent.get(key)
+            if value is None:
+                value = self._pending.get(key, self._writing.get(key))
+            if value is None:
+                value = self._read(key)
+                if value is not None:
+                    self._recent.put(key, value, len(value))
+            self._counters["misses" if value is None else "hits"] += 1
+            return value
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Keep `value`, on disk soon, if there is room."""
+        with self._lock:
+            self._recent.put(key, value, len(value))
+            if self._opened is None or self._closing:
+                return
+            if len(value) > LARGEST * self._map_bytes:
+                self._counters["too_large"] += 1
+                return
+            if self._pending_bytes + len(value) > min(PENDING_BYTES, PENDING * self._map_bytes):
+                self._counters["dropped"] += 1
+                return
+            self._pending_bytes += len(value) - len(self._pending.get(key, b""))
+            self._pending[key] = value
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write_batches, name=f"store {self._path.name}", daemon=True
+                )
+                self._writer.start()
+            if self._pending_bytes > BATCH_BYTES:
+                self._lock.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all that was put is written."""
+        with self._lock:
+            while self._pending or self._writing:
+                self._lock.notify_all()
+                self._lock.wait(WRITE_EVERY_S)
+
+    def close(self) -> None:
+        """Write what is pending and close. To close twice is fine."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        if self._writer is not None:
+            self._writer.join()
+        with self._lock:
+            if self._opened is not None:
+                self._opened[0].close()
+                self._opened = None
+
+    def _read(self, key: bytes) -> bytes | None:
+        if self._opened is None:
+            return None
+        environment, values, _ = self._opened
+        try:
+            with environment.begin(db=values) as transaction:
+                stored = transaction.get(key)
+        except lmdb.Error as exc:
+            self._failed("read_errors", exc)
+            return None
+        if stored is None:
+            return None
+        value = bytes(stored[AGE_BYTES + SUM_BYTES :])
+        if _sum(key, value) != stored[AGE_BYTES : AGE_BYTES + SUM_BYTES]:
+            self._counters["bad_sums"] += 1
+            return None
+        return value
+
+    def _write_batches(self) -> None:
+        """The writer's thread: what has gathered, every so often, until closed."""
+        while True:
+            with self._lock:
+                if not self._closing and self._pending_bytes <= BATCH_BYTES:
+                    self._lock.wait(WRITE_EVERY_S)
+                if not self._pending:
+                    if self._closing:
+                        return
+                    self._lock.wait_for(lambda: self._pending or self._closing)
+                    continue
+                self._writing, self._pending, self._pending_bytes = self._pending, {}, 0
+            self._write(self._writing)
+            with self._lock:
+                self._writing = {}
+                self._lock.notify_all()
+
+    def _write(self, pairs: dict[bytes, bytes]) -> None:
+        assert self._opened is not None
+        try:
+            self._make_room(*self._opened)
+            self._insert(*self._opened, pairs)
+            self._count("written", len(pairs))
+        except lmdb.MapFullError as exc:
+            self._failed("full", exc)
+            self._make_empty(*self._opened)
+        except lmdb.Error as exc:
+            self._failed("write_errors", exc)
+
+    def _insert(
+        self, environment: lmdb.Environment, values: Any, ages: Any, pairs: dict[bytes, bytes]
+    ) -> None:
+        with environment.begin(write=True) as transaction:
+            with transaction.cursor(ages) as cursor:
+                number = int.from_bytes(cursor.key(), "big") + 1 if cursor.last() else 0
+            for age, (key, value) in enumerate(pairs.items(), number):
+                stamp = age.to_bytes(AGE_BYTES, "big")
+                transaction.put(key, stamp + _sum(key, value) + value, db=values)
+                transaction.put(stamp, key, db=ages, append=True)
+
+    def _make_room(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
+        """Drop the oldest values of a map that is nearly full, in a transaction of its own: pages
+        are free only when that is written."""
+        page = environment.stat()["psize"]
+        with environment.begin() as transaction:
+            used = _pages(transaction.stat(values)) * page
+        if used <= FULL * self._map_bytes:
+            return
+        excess = used - LOWERED * self._map_bytes
+        dropped = 0
+        with environment.begin(write=True) as transaction, transaction.cursor(ages) as cursor:
+            found = cursor.first()
+            while found and excess > 0:
+                stamp, key = cursor.item()
+                stored = transaction.get(key, db=values)
+                if stored is not None and stored[:AGE_BYTES] == stamp:
+                    excess -= len(stored) + 2 * len(key)
+                    transaction.delete(key, db=values)
+                    dropped += 1
+                found = cursor.delete()
+        self._count("evicted", dropped)
+
+    def _make_empty(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
+        """Drop all values of a map that is full in spite of everything."""
+        self._count("emptied")
+        try:
+            with environment.begin(write=True) as transaction:
+                transaction.drop(values, delete=False)
+                transaction.drop(ages, delete=False)
+        except lmdb.Error as exc:
+            self._failed("write_errors", exc)
+
+    def _count(self, counter: str, by: int = 1) -> None:
+        with self._lock:
+            self._counters[counter] += by
+
+    def _failed(self, counter: str, exc: Exception) -> None:
+        self._counters[counter] += 1
+        if self._counters[counter] == 1:
+            log.warning("store in %s: %s; going on without", self._path, exc)
+
+    def _open_or_replace(self) -> tuple[lmdb.Environment, Any, Any] | None:
+        """The store, a new one where the old cannot be read, or None where there can be none."""
+        try:
+            return self._open()
+        except UNREADABLE as exc:
+            self._failed("open_errors", exc)
+        except (lmdb.Error, OSError) as exc:  # its files may be good, and others may use them
+            self._failed("open_errors", exc)
+            return None
+        aside = self._path.with_name(self._path.name + ".unreadable")
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(self._path, aside)
+            return self._open()
+        except (lmdb.Error, OSError) as exc:
+            self._failed("replace_errors", exc)
+            return None
+
+    def _open(self) -> tuple[lmdb.Environment, Any, Any]:
+        os.makedirs(self._path, exist_ok=True)
+        environment = lmdb.open(
+            os.fspath(self._path),
+            map_size=self._map_bytes,
+            max_dbs=2,
+            max_readers=MAX_READERS,
+            readahead=False,
+        )
+        try:
+            environment.reader_check()
+            used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            if os.path.getsize(self._path / "data.mdb") < used:  # reading the rest would be SIGBUS
+                raise lmdb.CorruptedError("data.mdb is truncated")
+            return environment, environment.open_db(VALUES), environment.open_db(AGES)
+        except BaseException:
+            environment.close()
+            raise
+
+
+def _pages(about: Any) -> int:
+    return int(about["branch_pages"] + about["leaf_pages"] + about["overflow_pages"])
+
+
+def _sum(key: bytes, value: bytes) -> bytes:
+    """Checksum of a value, which also says whose value it is."""
+    return blake2b(value, digest_size=SUM_BYTES, key=key[:64]).digest()

@@ -1,0 +1,87 @@
+"""Virtual files: everything that can be opened, whoever asks. Knows nothing of FUSE."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import trio
+
+from dadafs.errors import BadData
+
+
+class VirtualFile(Protocol):
+    """An open file."""
+
+    async def at_hand(self, offset: int, size: int) -> bool:
+        """Whether this range can be read without computing."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer only at the end of the file."""
+
+    async def ahead(self, offset: int) -> None:
+        """What lies behind `offset` will be read: have it computed."""
+
+    def close(self) -> None:
+        """Let go of what the file holds."""
+
+
+class TextFile:
+    """A text, made when the file was opened."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    async def at_hand(self, offset: int, size: int) -> bool:
+        """Always."""
+        return True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """A piece of the text."""
+        return self._text[offset : offset + size]
+
+    async def ahead(self, offset: int) -> None:
+        """Nothing is ever computed."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LocalRawFile:
+    """A raw file that this machine can open itself."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    async def at_hand(self, offset: int, size: int) -> bool:
+        """Nothing is ever computed."""
+        return True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """A piece of the file: at once from the page cache, else in a thread."""
+        data = self._read_cached(offset, size)
+        if len(data) == size:
+            return data
+        return await trio.to_thread.run_sync(self._read, offset, size)
+
+    def _read_cached(self, offset: int, size: int) -> bytes:
+        """What of the range is in the page cache: a thread's detour would halve the speed."""
+        buffer = bytearray(size)
+        try:
+            got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # not cached, or a file system that cannot say: the thread will see
+            return b""
+        return bytes(buffer) if got == size else b""
+
+    def _read(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as exc:
+            raise BadData(f"a raw file cannot be read: {exc.strerror}") from exc
+
+    async def ahead(self, offset: int) -> None:
+        """The kernel reads ahead."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)

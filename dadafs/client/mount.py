@@ -1,0 +1,130 @@
+"""A mount from its beginning to its end: the processes behind it, the farm, FUSE."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pyfuse3
+import trio
+
+from dadafs.cache.memory import MemoryCache
+from dadafs.cache.store import Store
+from dadafs.client.children import Child
+from dadafs.client.errorlog import ErrorLog
+from dadafs.client.explaining import explain_or_refuse
+from dadafs.client.farm import Farm
+from dadafs.client.link import Link
+from dadafs.client.locator import Locator
+from dadafs.client.mountpoint import prepare, raise_background_limit
+from dadafs.client.namespace import Namespace
+from dadafs.client.operations import Operations
+from dadafs.client.remote import RemotePeer
+from dadafs.client.status import Status
+from dadafs.config import CONTROL, MountConfig, runtime_directory
+from dadafs.rpc.messages import AskReport, AskStatus, Explain, Report
+from dadafs.rpc.pool import Pool, unix_connector
+from dadafs.rpc.service import Answer, Service, listening, unix_socket
+from dadafs.scans.tree import RawTree
+
+log = logging.getLogger(__name__)
+
+MAX_TASKS = 512  # handlers at work; pyfuse3 has 99, fewer than a hundred readers' read-ahead
+BACKGROUND = 256  # requests of read-ahead that the kernel has on its way; it has 12
+
+
+async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
+    """Mount, call `ready` once the mount answers, and serve until unmounted or told to stop.
+
+    UsageError where it cannot be mounted. Ends with nothing mounted and no process left.
+    """
+    with ExitStack() as stack:
+        prepare(config.root, config.mountpoint)
+        errors = ErrorLog()
+        logging.getLogger().addHandler(errors)
+        stack.callback(logging.getLogger().removeHandler, errors)
+        runtime = runtime_directory(config.mountpoint)
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.cache.mkdir(parents=True, exist_ok=True)
+        children = [_child(role, config) for role in ("server", "peer")]
+        for child in children:
+            stack.callback(child.close)
+        server, peer = (Pool(unix_connector(str(c.path)), name=f"the {c.role}") for c in children)
+        stack.callback(server.close)
+        stack.callback(peer.close)
+        results = Store(config.cache / "results", config.results_bytes)
+        stack.callback(results.close)
+        farm = Farm(results, MemoryCache(config.memory_bytes))
+        link = Link(server)
+        computer = RemotePeer("the peer", peer, config.threads)
+        status = Status(farm, link, [computer], children, errors)
+        namespace = Namespace(
+            link, Locator(link), farm, results, RawTree(config.root), status.texts()
+        )
+        status.operations = operations = Operations(namespace)
+        control = _control(namespace, status)
+        listener = listening(unix_socket(runtime / CONTROL))
+        stack.callback((runtime / CONTROL).unlink, missing_ok=True)
+        counters: Counter[str] = Counter()
+        async with trio.open_nursery() as nursery:
+            for child in children:
+                nursery.start_soon(child.run, counters)
+            nursery.start_soon(farm.serve, [computer])
+            await link.resolve(b"")
+            _mount(operations, config)
+            stack.callback(pyfuse3.close, unmount=True)
+            nursery.start_soon(control.serve, listener)
+            nursery.start_soon(_stop_at_signals)
+            nursery.start_soon(_announce, config, ready)
+            await pyfuse3.main(max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+
+
+def _child(role: str, config: MountConfig) -> Child:
+    options = [f"--root={config.root}", f"--cache={config.cache}"]
+    if role == "peer":
+        options += [f"--threads={config.threads}", f"--results-bytes={config.results_bytes}"]
+    return Child(role, runtime_directory(config.mountpoint), options)
+
+
+def _mount(operations: Operations, config: MountConfig) -> None:
+    options = set(pyfuse3.default_options)
+    options |= {f"fsname={config.root}", "subtype=dadafs", "ro", "nosuid", "nodev"}
+    if config.allow_other:
+        options.add("allow_other")
+    pyfuse3.init(operations, os.fspath(config.mountpoint), options)
+
+
+async def _announce(config: MountConfig, ready: Callable[[], None]) -> None:
+    """Tell whoever waits once the kernel has heard from us.
+
+    Asks the kernel in a thread: nothing here may wait for its own mount.
+    """
+    await trio.to_thread.run_sync(os.stat, config.mountpoint, abandon_on_cancel=True)
+    await trio.to_thread.run_sync(raise_background_limit, config.mountpoint, BACKGROUND)
+    ready()
+
+
+async def _stop_at_signals() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            pyfuse3.terminate()
+
+
+def _control(namespace: Namespace, status: Status) -> Service:
+    """The service behind `dadafs explain` and `dadafs status`; it does not go through the mount."""
+
+    async def explain(request: Explain) -> Answer:
+        return await explain_or_refuse(namespace, request.path), b""
+
+    async def tell(request: AskStatus) -> Answer:
+        return await status.stats(), b""
+
+    async def report(request: AskReport) -> Answer:
+        return Report(os.getpid(), 0, {}), b""
+
+    return Service("control", {Explain: explain, AskStatus: tell, AskReport: report})

@@ -1,0 +1,145 @@
+"""Mount points: what is mounted where, and taking mounts away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dadafs.errors import UsageError
+
+MOUNT_TABLE = "/proc/self/mountinfo"
+FILE_SYSTEM = "fuse.dadafs"
+FUSERMOUNT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of the kernel's table of mounts."""
+
+    mountpoint: Path
+    source: str
+    """What is mounted: the raw tree."""
+    device: int
+    """Minor number, which names the connection under /sys/fs/fuse/connections."""
+
+
+def mounts() -> list[Mounted]:
+    """All dadafs mounts of this machine, in the order in which they were made."""
+    with open(MOUNT_TABLE, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
+        lines = [line.rstrip("\n").split(" ") for line in table]  # only these are escaped in names
+    found = []
+    for fields in lines:
+        separator = fields.index("-")
+        if fields[separator + 1] == FILE_SYSTEM:
+            device = int(fields[2].partition(":")[2])
+            mountpoint = Path(_unescape(fields[4]))
+            found.append(Mounted(mountpoint, _unescape(fields[separator + 2]), device))
+    return found
+
+
+def mount_at(mountpoint: Path) -> Mounted | None:
+    """The dadafs mount at exactly this path, the topmost one; None if there is none."""
+    made = {mount.mountpoint: mount for mount in mounts()}
+    return next((made[way] for way in _ways_to(mountpoint) if way in made), None)
+
+
+def mount_above(path: Path) -> Mounted | None:
+    """The dadafs mount that holds `path`."""
+    made = {mount.mountpoint: mount for mount in mounts()}
+    above = (made[up] for way in _ways_to(path) for up in (way, *way.parents) if up in made)
+    return next(above, None)
+
+
+def is_stale(mountpoint: Path) -> bool:
+    """Whether the process behind a mount has died."""
+    try:
+        os.stat(mountpoint)
+    except OSError as exc:
+        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def prepare(root: Path, mountpoint: Path) -> None:
+    """Make sure that `root` can be mounted at `mountpoint`, a stale mount there taken away.
+
+    UsageError with one line where it cannot.
+    """
+    if not os.path.exists("/dev/fuse"):
+        raise UsageError("/dev/fuse is missing: load the kernel module fuse")
+    if shutil.which("fusermount3") is None:
+        raise UsageError("fusermount3 is missing: install the package fuse3")
+    if not os.path.isdir(root):
+        raise UsageError(f"{root}: no such directory to mount")
+    mounted = mount_at(mountpoint)
+    if mounted is not None:
+        if not is_stale(mountpoint):
+            line = f"{mountpoint} is a dadafs mount already, of {mounted.source}"
+            raise UsageError(f"{line}; `dadafs umount {mountpoint}` ends it")
+        detach(mountpoint, lazy=True)
+    if not os.path.isdir(mountpoint):
+        what = "is no directory" if os.path.exists(mountpoint) else "does not exist"
+        raise UsageError(f"mount point {mountpoint} {what}; make an empty directory")
+    inner, outer = mountpoint.resolve(), root.resolve()
+    if outer == inner or outer in inner.parents or inner in outer.parents:
+        raise UsageError(f"mount point {mountpoint} and raw tree {root} lie within one another")
+    try:
+        empty = not any(mountpoint.iterdir())
+    except OSError as exc:
+        raise UsageError(f"mount point {mountpoint} cannot be read: {exc.strerror}") from exc
+    if not empty:
+        raise UsageError(f"mount point {mountpoint} is not empty")
+
+
+def detach(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Take a mount away. UsageError when it is in use and not `lazy`."""
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FUSERMOUNT_S)
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{' '.join(command)} does not end") from None
+    if done.returncode:
+        reason = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
+        if "busy" in reason.lower():
+            reason = f"{mountpoint} is in use; close what has files or a shell in it, or add --lazy"
+        raise UsageError(reason)
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Take the mount at `mountpoint` away and wait until its process has let go of it."""
+    mounted = mount_at(mountpoint)
+    if mounted is None:
+        raise UsageError(f"{mountpoint} is not a dadafs mount")
+    detach(mountpoint, lazy=lazy or is_stale(mountpoint))
+
+
+def raise_background_limit(mountpoint: Path, requests: int) -> None:
+    """Let the kernel read ahead for many readers at once: its own limit is 12.
+
+    Best effort: not every system lets a user see this file.
+    """
+    mounted = mount_at(mountpoint)
+    if mounted is None:
+        return
+    connection = Path("/sys/fs/fuse/connections") / str(mounted.device)
+    try:
+        (connection / "max_background").write_text(str(requests))
+        (connection / "congestion_threshold").write_text(str(requests * 3 // 4))
+    except OSError:
+        return
+
+
+def _ways_to(path: Path) -> Iterator[Path]:
+    """As it is written, then, only if need be, without symlinks: that asks what is mounted."""
+    yield Path(os.path.abspath(path))
+    yield Path(os.path.realpath(path))
+
+
+def _unescape(field: str) -> str:
+    """Undo the octal escapes of the mount table."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

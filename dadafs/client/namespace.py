@@ -1,0 +1,306 @@
+"""The tree of the mount: what is at a path, what a directory holds, what opening gives."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, overload
+
+from dadafs import paths
+from dadafs.cache.store import Store
+from dadafs.client import texts
+from dadafs.client.farm import Farm
+from dadafs.client.files import LocalRawFile, TextFile, VirtualFile
+from dadafs.client.link import Link
+from dadafs.client.locator import Locator
+from dadafs.client.mapfile import CompositeFile, MapFile
+from dadafs.client.patternfile import PatternFile
+from dadafs.client.resultfile import ResultFile
+from dadafs.errors import NoSuchPath, NoSuchScan
+from dadafs.paths import README, format_node
+from dadafs.requests import Result, concrete, grammar, raster
+from dadafs.scans.model import Attributes, Resolved, Scan
+from dadafs.scans.tree import RawTree
+
+log = logging.getLogger(__name__)
+
+DIAGNOSIS = b".dadafs"
+DIRECTORY_BYTES = 4096  # what directories say of their size
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is at a path."""
+
+    attributes: Attributes
+    identity: bytes
+    """Equal for all ways to write the same file's path; inode numbers are made of it."""
+    version: str = ""
+    """Of the content: when it is another, what was cached of it is wrong."""
+    live: bool = False
+    """Different at every look: not to be cached at all."""
+
+
+Texts: TypeAlias = dict[bytes, Callable[[], Awaitable[str]]]
+
+
+class FrameListing(Sequence[tuple[bytes, Item]]):
+    """The entries of a directory of frames, made as they are looked at: there may be a million."""
+
+    def __init__(self, readme: Item, first: Item, request: paths.Request, scan: Scan) -> None:
+        self._readme = readme
+        self._first = first
+        self._request = request
+        self._scan = scan
+
+    def __len__(self) -> int:
+        return 1 + self._scan.frames
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[bytes, Item]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[bytes, Item]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[bytes, Item] | Sequence[tuple[bytes, Item]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index == 0:
+            return README.encode(), self._readme
+        if index >= len(self):
+            raise IndexError(index)
+        names = format_node(replace(self._request, frame=index - 1))
+        return names[-1], replace(self._first, identity=b"/".join((self._scan.path, *names)))
+
+
+class Namespace:
+    """The tree of a mount, over the server's raw tree and the farm. Knows nothing of FUSE."""
+
+    def __init__(
+        self,
+        link: Link,
+        locator: Locator,
+        farm: Farm,
+        results: Store,
+        tree: RawTree,
+        diagnosis: Texts,
+    ) -> None:
+        self._link = link
+        self._locator = locator
+        self._farm = farm
+        self._results = results
+        self._tree = tree
+        self._diagnosis = diagnosis
+        self._grammar = grammar()
+
+    async def item(self, path: bytes) -> Item:
+        """What is at `path`. NoSuchPath, NotPermitted; never computes."""
+        if _first(path) == DIAGNOSIS:
+            return await self._diagnosis_item(path)
+        if path == README.encode():
+            return await self._root_readme_item()
+        found = await self._link.resolve(path)
+        if found.kind != "scan":
+            return _raw_item(found.attributes, path)
+        scan, node = await self._node(found)
+        return await self._scan_item(path, scan, node)
+
+    async def children(self, path: bytes) -> Sequence[tuple[bytes, Item]]:
+        """The entries of a directory; never computes."""
+        if path == DIAGNOSIS:
+            names = [DIAGNOSIS + b"/" + name for name in self._diagnosis]
+            return [(_last(name), await self._diagnosis_item(name)) for name in names]
+        found = await self._link.resolve(path)
+        if found.kind == "scan":
+            return await self._scan_children(path, found)
+        entries = [
+            (entry.name, _raw_item(entry.attributes, _join(path, entry.name)))
+            for entry in await self._link.list(path)
+        ]
+        if path == b"":
+            own = (DIAGNOSIS, README.encode())
+            entries = [entry for entry in entries if entry[0] not in own]
+            entries += [(name, await self.item(name)) for name in own]
+        return entries
+
+    async def open(self, path: bytes) -> tuple[VirtualFile, Item]:
+        """The file at `path`, open for reading."""
+        item = await self.item(path)
+        if item.live:
+            return TextFile((await self._diagnosis[_last(path)]()).encode()), item
+        if path == README.encode():
+            return TextFile((await self._root_readme()).encode()), item
+        found = await self._link.resolve(path)
+        if found.kind != "scan":
+            return LocalRawFile(self._tree.open(path)), item
+        scan, node = await self._node(found)
+        match node:
+            case paths.RawFile(name):
+                return LocalRawFile(self._tree.open(_join(_parent(found.path), name))), item
+            case paths.Request():
+                result = concrete(node, scan)
+                self._note_raster(path, result)
+                return self._result_file(path, result), item
+            case _:
+                return TextFile(await self._text(scan, node)), item
+
+    def _result_file(self, path: bytes, result: Result) -> ResultFile:
+        name = os.fsdecode(path)
+        shell = result.container.shell(result.content)
+        kind = "frame" if result.analysis is None else result.analysis.result
+        if kind == "pattern":
+            return PatternFile(name, result, shell, self._farm, self._locator, self._results)
+        files = CompositeFile if kind == "image" else MapFile
+        return files(name, result, shell, self._farm, self._locator)
+
+    async def result(self, path: bytes) -> Result | None:
+        """What computing the file at `path` means; None where it is not a result."""
+        found = await self._link.resolve(path)
+        if found.kind != "scan":
+            return None
+        scan, node = await self._node(found)
+        return concrete(node, scan) if isinstance(node, paths.Request) else None
+
+    async def _node(self, found: Resolved) -> tuple[Scan, paths.Node]:
+        """The scan and what the rest of the path means in it."""
+        node = self._grammar.parse(found.rest)
+        return await self._link.scan(found.path), node
+
+    async def _scan_item(self, path: bytes, scan: Scan, node: paths.Node) -> Item:
+        identity = b"/".join((scan.path, *format_node(node)))
+        version = scan.version
+        match node:
+            case paths.ScanDirectory() | paths.RawDirectory():
+                return Item(_directory(scan), path)
+            case paths.ResultDirectory():
+                if not scan.frames:
+                    raise NoSuchScan(f"{os.fsdecode(scan.path)} cannot be analysed; see README.txt")
+                return Item(_directory(scan), path)
+            case paths.RawFile(name):
+                for entry in await self._link.raw_files(scan.path):
+                    if entry.name == name:
+                        return _raw_item(entry.attributes, identity)
+                raise NoSuchPath(f"{os.fsdecode(scan.path)} has no raw file {os.fsdecode(name)!r}")
+            case paths.Request():
+                result = concrete(node, scan)
+                size = result.container.shell(result.content).size
+                return Item(_file(scan, size), identity, version)
+            case _:
+                text = await self._text(scan, node)
+                return Item(_file(scan, len(text)), identity, version)
+
+    async def _text(self, scan: Scan, node: paths.Node) -> bytes:
+        match node:
+            case paths.ResultText(analysis):
+                return texts.analysis_readme(analysis).encode()
+            case paths.ScanText(paths.README):
+                return texts.scan_readme(scan).encode()
+            case paths.ScanText():
+                return texts.scan_json(scan, await self._link.data_files(scan.path)).encode()
+        raise IsADirectoryError
+
+    async def _scan_children(self, path: bytes, found: Resolved) -> Sequence[tuple[bytes, Item]]:
+        scan, node = await self._node(found)
+        names: list[str] = []
+        match node:
+            case paths.RawDirectory():
+                entries = await self._link.raw_files(scan.path)
+                return [
+                    (entry.name, _raw_item(entry.attributes, _join(path, entry.name)))
+                    for entry in entries
+                ]
+            case paths.ScanDirectory():
+                names = [paths.README, paths.SCAN_JSON, paths.RAW]
+                names += list(self._grammar.analyses) if scan.frames else []
+            case paths.ResultDirectory(paths.FRAMES, parameters):
+                first = paths.Request(paths.FRAMES, "npy", parameters, 0)
+                readme = await self._scan_item(path, scan, paths.ResultText(paths.FRAMES))
+                item = await self._scan_item(path, scan, first)
+                return FrameListing(readme, item, first, scan)
+            case paths.ResultDirectory(_, parameters):
+                names = [README, *self._result_names(scan, dict(parameters))]
+        nodes = [
+            (name.encode(), self._grammar.parse((*found.rest, name.encode()))) for name in names
+        ]
+        return [(name, await self._scan_item(_join(path, name), scan, one)) for name, one in nodes]
+
+    def _result_names(self, scan: Scan, given: dict[str, paths.Value]) -> list[str]:
+        """What a result directory lists: full.*, and the recorded raster as parameters."""
+        extensions = self._grammar.extensions
+        names = [f"{paths.FULL}.{extension}" for extension in extensions]
+        horz, vert, _ = raster(given, scan)
+        if not given:
+            names.append(f"horz={horz}")
+        elif set(given) == {"horz"}:
+            names += [f"vert={vert}.{extension}" for extension in extensions]
+        return names
+
+    async def _root_readme(self) -> str:
+        scans = (entry.name for entry in await self._link.list(b"") if entry.scan)
+        example = next(scans, None)
+        return texts.root_readme(None if example is None else os.fsdecode(example))
+
+    async def _root_readme_item(self) -> Item:
+        root = (await self._link.resolve(b"")).attributes
+        size = len((await self._root_readme()).encode())
+        attributes = replace_attributes(root, "file", size, root.mode & 0o444)
+        return Item(attributes, README.encode(), str(size))
+
+    async def _diagnosis_item(self, path: bytes) -> Item:
+        root = (await self._link.resolve(b"")).attributes
+        if path == DIAGNOSIS:
+            return Item(replace_attributes(root, "directory", DIRECTORY_BYTES, 0o555), path)
+        name = path[len(DIAGNOSIS) + 1 :]
+        if name not in self._diagnosis:
+            known = b", ".join(self._diagnosis).decode()
+            raise NoSuchPath(f".dadafs has no {os.fsdecode(name)!r}, it has {known}")
+        return Item(replace_attributes(root, "file", 0, 0o444), path, live=True)
+
+    def _note_raster(self, path: bytes, result: Result) -> None:
+        layout = result.layout
+        beyond = layout.first + layout.points - layout.frames
+        if beyond > 0 and not layout.flat:
+            log.warning(
+                "%s: a raster of %d points from frame %d on, the scan has %d frames: %d points NaN",
+                os.fsdecode(path),
+                layout.points,
+                layout.first,
+                layout.frames,
+                beyond,
+            )
+
+
+def replace_attributes(
+    of: Attributes, kind: Literal["directory", "file"], size: int, mode: int
+) -> Attributes:
+    """Owner and time of `of` for something else."""
+    return Attributes(kind, size, of.mtime_ns, mode, of.uid, of.gid, 0)
+
+
+def _raw_item(attributes: Attributes, identity: bytes) -> Item:
+    version = f"{attributes.size} {attributes.mtime_ns} {attributes.inode}"
+    return Item(attributes, identity, version)
+
+
+def _directory(scan: Scan) -> Attributes:
+    return replace_attributes(scan.attributes, "directory", DIRECTORY_BYTES, scan.attributes.mode)
+
+
+def _file(scan: Scan, size: int) -> Attributes:
+    return replace_attributes(scan.attributes, "file", size, scan.attributes.mode & 0o444)
+
+
+def _first(path: bytes) -> bytes:
+    return path.split(b"/", 1)[0]
+
+
+def _last(path: bytes) -> bytes:
+    return path.rsplit(b"/", 1)[-1]
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rsplit(b"/", 1)[0] if b"/" in path else b""
+
+
+def _join(path: bytes, name: bytes) -> bytes:
+    return path + b"/" + name if path else name

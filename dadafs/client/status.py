@@ -1,0 +1,118 @@
+"""What a mount says of itself: the texts under `.dadafs`, and the answers on its control socket."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from dadafs.client.children import Child
+from dadafs.client.errorlog import ErrorLog
+from dadafs.client.farm import Farm, Job
+from dadafs.client.link import Link
+from dadafs.client.operations import Operations
+from dadafs.client.remote import RemotePeer
+from dadafs.errors import DadaError
+from dadafs.rpc.messages import Report
+
+REPORT_S = 2.0  # a process that does not answer by then is said not to answer
+
+
+class Status:
+    """Gathers counters and gauges of a mount and the processes behind it. Never waits for long."""
+
+    def __init__(
+        self, farm: Farm, link: Link, peers: list[RemotePeer], children: list[Child], log: ErrorLog
+    ) -> None:
+        self._farm = farm
+        self._link = link
+        self._peers = peers
+        self._children = children
+        self._log = log
+        self._began = time.time()
+        self.operations: Operations | None = None
+
+    def texts(self) -> dict[bytes, Callable[[], Awaitable[str]]]:
+        """The files under `.dadafs`, each made when it is opened."""
+        return {
+            b"stats.json": self.stats,
+            b"jobs.json": self.jobs,
+            b"peers.json": self.peers,
+            b"errors.log": self.errors,
+        }
+
+    async def stats(self) -> str:
+        """Counters since the mount began, and what is open now."""
+        operations = self.operations
+        server = await _asked(self._link.report)
+        peers = [await _asked(peer.report) for peer in self._peers]
+        computed = sum(report.counters.get("frames", 0) for report in peers if report)
+        patches = sum(report.counters.get("patches", 0) for report in peers if report)
+        return _json(
+            {
+                "uptime_s": round(time.time() - self._began, 1),
+                "pid": os.getpid(),
+                "memory_bytes": memory_bytes(),
+                "frames_computed": computed,
+                "patches_computed": patches,
+                "mount": dict(operations.counters) if operations else {},
+                "open": operations.gauges() if operations else {},
+                "farm": dict(self._farm.counters) | {"in_flight": self._farm.in_flight},
+                "processes": {child.role: child.starts for child in self._children},
+                "server": server,
+                "peers": peers,
+            }
+        )
+
+    async def jobs(self) -> str:
+        """What is read now and has to be computed."""
+        return _json({"jobs": [_job(job) for job in self._farm.jobs]})
+
+    async def peers(self) -> str:
+        """Who computes."""
+        return _json({"peers": [await self._peer(peer) for peer in self._peers]})
+
+    async def errors(self) -> str:
+        """The last warnings and errors, a line each."""
+        return self._log.text()
+
+    async def _peer(self, peer: RemotePeer) -> dict[str, Any]:
+        report = await _asked(peer.report)
+        return {"name": peer.name, "answers": report is not None, "report": report}
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+async def _asked(report: Callable[[], Awaitable[Report]]) -> Report | None:
+    """A process's report; None where it does not answer in time."""
+    with trio.move_on_after(REPORT_S):
+        try:
+            return await report()
+        except DadaError:
+            return None
+    return None
+
+
+def _job(job: Job) -> dict[str, Any]:
+    seconds = trio.current_time() - job.began
+    rate = job.done / seconds if seconds > 0 else 0.0
+    return {
+        "path": job.name,
+        "patches_wanted": job.wanted,
+        "patches_done": job.done,
+        "seconds": round(seconds, 1),
+        "patches_per_s": round(rate, 1),
+    }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"

@@ -1,0 +1,22 @@
+"""Keys of patch results: equal keys mean equal values."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from dadafs.scans.model import FrameSlice
+
+KEY_BYTES = 32
+
+
+def patch_key(plan_digest: bytes, frames: FrameSlice) -> bytes:
+    """Of the values of `frames` under the plan with that digest.
+
+    The slice names each frame's file with its identity (size, mtime, inode) and place, and says
+    by omission which frames are missing: a file that changes or appears makes other keys.
+    """
+    hasher = blake2b(plan_digest, digest_size=KEY_BYTES)
+    hasher.update(msgspec.msgpack.encode(frames))
+    return hasher.digest()

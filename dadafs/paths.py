@@ -1,0 +1,284 @@
+"""The grammar of paths inside a scan. Pure and total: a path parses, or NoSuchPath says why not.
+
+    README.txt scan.json                                what is here
+    raw/NAME                                            the scan's own files
+    frames/[k=v/...]000123.EXT                          one frame
+    ANALYSIS/[k=v/...]k=v.EXT, ANALYSIS/[k=v/...]full.EXT   a result
+
+Parameters come in any order; `format_node` writes the canonical one, so equal requests have
+equal names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from analysis.parameters import Parameter
+from analysis.plan import Roi
+from dadafs.errors import NoSuchPath
+
+README = "README.txt"
+SCAN_JSON = "scan.json"
+RAW = "raw"
+FRAMES = "frames"
+FULL = "full"
+MAX_PARAMETERS = 32
+
+Value: TypeAlias = int | float | str | Roi
+Parameters: TypeAlias = tuple[tuple[str, Value], ...]
+"""Sorted by name, each once."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}\Z")
+_FLOAT = re.compile(r"-?[0-9]{1,16}(\.[0-9]{0,25})?([eE][+-]?[0-9]{1,3})?\Z")
+_FRAME = re.compile(r"[0-9]{1,15}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanDirectory:
+    """The scan itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanText:
+    """A text about the scan: README.txt or scan.json."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawDirectory:
+    """The directory of the scan's own files."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One of the scan's own files."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDirectory:
+    """An analysis, or `frames`, with some parameters set."""
+
+    analysis: str
+    parameters: Parameters = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultText:
+    """The README.txt of an analysis, the same at every depth."""
+
+    analysis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A result in a container."""
+
+    analysis: str
+    extension: str
+    parameters: Parameters = ()
+    frame: int | None = None
+    """Only under `frames`."""
+
+
+Node: TypeAlias = (
+    ScanDirectory | ScanText | RawDirectory | RawFile | ResultDirectory | ResultText | Request
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What may stand in a path: the analyses with their parameters, and the containers."""
+
+    analyses: Mapping[str, Mapping[str, Parameter]]
+    """Parameters by name, of every analysis by its name; `frames` is one of them."""
+    extensions: tuple[str, ...]
+
+    def parse(self, parts: Sequence[bytes]) -> Node:
+        """What the components after a scan's name mean; NoSuchPath with the reason if nothing."""
+        if not parts:
+            return ScanDirectory()
+        if parts[0] == RAW.encode():
+            return _parse_raw(parts[1:])
+        try:
+            names = [part.decode() for part in parts]
+        except UnicodeDecodeError:
+            raise NoSuchPath(f"{b'/'.join(parts)!r} is not UTF-8") from None
+        head, rest = names[0], names[1:]
+        if head in (README, SCAN_JSON):
+            if rest:
+                raise NoSuchPath(f"{head} is a file, nothing follows it")
+            return ScanText(head)
+        if head not in self.analyses:
+            known = [README, SCAN_JSON, RAW, *self.analyses]
+            raise NoSuchPath(f"a scan has no {head!r}{nearest(head, known)}")
+        return self._parse_result(head, rest)
+
+    def _parse_result(self, analysis: str, names: Sequence[str]) -> Node:
+        parameters: dict[str, Value] = {}
+        for position, name in enumerate(names):
+            last = position == len(names) - 1
+            if last and name == README:
+                return ResultText(analysis)
+            stem, extension = self._split(name)
+            if extension is None:
+                self._add_parameter(analysis, parameters, name)
+                continue
+            if not last:
+                raise NoSuchPath(f"{name!r} is a file, nothing follows it")
+            return self._parse_last(analysis, parameters, stem, extension)
+        return ResultDirectory(analysis, _sorted(parameters))
+
+    def _parse_last(
+        self, analysis: str, parameters: dict[str, Value], stem: str, extension: str
+    ) -> Request:
+        if analysis == FRAMES:
+            if not _FRAME.match(stem):
+                raise NoSuchPath(
+                    f"{stem!r} is no frame number; say for instance 000000.{extension}"
+                )
+            return Request(analysis, extension, _sorted(parameters), int(stem))
+        if stem != FULL:
+            self._add_parameter(analysis, parameters, stem)
+        return Request(analysis, extension, _sorted(parameters))
+
+    def _split(self, name: str) -> tuple[str, str | None]:
+        """Stem and container of a file's name: a value may hold dots, so the longest known wins."""
+        fitting = [e for e in self.extensions if name.endswith("." + e) and len(name) > len(e) + 1]
+        if not fitting:
+            return name, None
+        extension = max(fitting, key=len)
+        return name[: -len(extension) - 1], extension
+
+    def _add_parameter(self, analysis: str, parameters: dict[str, Value], text: str) -> None:
+        name, equals, value = text.partition("=")
+        table = self.analyses[analysis]
+        if not equals:
+            ends = ", ".join("." + e for e in self.extensions)
+            example = f"000000.{self.extensions[0]}" if analysis == FRAMES else f"{FULL}.*"
+            raise NoSuchPath(
+                f"{text!r} is neither NAME=VALUE nor {example} (a result ends in {ends})"
+                + nearest(text, [f"{FULL}.{e}" for e in self.extensions] + [f"{n}=" for n in table])
+            )
+        if name not in table:
+            raise NoSuchPath(f"{analysis} has no parameter {name!r}{nearest(name, table)}")
+        if name in parameters:
+            raise NoSuchPath(f"parameter {name!r} is given twice")
+        if len(parameters) >= MAX_PARAMETERS:
+            raise NoSuchPath(f"more than {MAX_PARAMETERS} parameters")
+        parameters[name] = parse_value(table[name], value)
+
+
+def format_node(node: Node) -> tuple[bytes, ...]:
+    """The canonical components of a node; `Grammar.parse` of them gives the node again."""
+    match node:
+        case ScanDirectory():
+            return ()
+        case ScanText(name):
+            return (name.encode(),)
+        case RawDirectory():
+            return (RAW.encode(),)
+        case RawFile(name):
+            return RAW.encode(), name
+        case ResultText(analysis):
+            return analysis.encode(), README.encode()
+        case ResultDirectory(analysis, parameters):
+            return analysis.encode(), *(_format_parameter(p) for p in parameters)
+        case Request(analysis, extension, parameters, frame):
+            names = [_format_parameter(p) for p in parameters]
+            if frame is not None:
+                names.append(b"%06d" % frame)
+            elif not names:
+                names.append(FULL.encode())
+            return analysis.encode(), *names[:-1], names[-1] + b"." + extension.encode()
+
+
+def parse_value(parameter: Parameter, text: str) -> Value:
+    """The value that `text` means for `parameter`; NoSuchPath where it means none."""
+    where = f"{parameter.name}={_quoted(text)}"
+    match parameter.kind:
+        case "int":
+            if not _INTEGER.match(text):
+                raise NoSuchPath(f"{where}: {text!r} is no whole number")
+            number: int | float = int(text)
+        case "float":
+            if not _FLOAT.match(text) or not math.isfinite(float(text)):
+                raise NoSuchPath(f"{where}: {text!r} is no number")
+            number = float(text) + 0.0  # no negative zero: equal requests have equal names
+        case "roi":
+            return _parse_roi(where, text)
+        case "choice":
+            if text not in parameter.choices:
+                known = ", ".join(parameter.choices)
+                hint = nearest(text, parameter.choices)
+                raise NoSuchPath(f"{where}: {text!r} is none of {known}{hint}")
+            return text
+    if parameter.minimum is not None and number < parameter.minimum:
+        raise NoSuchPath(f"{where}: must be at least {_short(parameter.minimum)}")
+    if parameter.maximum is not None and number > parameter.maximum:
+        raise NoSuchPath(f"{where}: must be at most {_short(parameter.maximum)}")
+    return number
+
+
+def format_value(value: Value) -> str:
+    """The canonical text of a value."""
+    match value:
+        case Roi(x, y, w, h):
+            return f"{x},{y},{w},{h}"
+        case float():
+            return _short(value)
+        case _:
+            return str(value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing when nothing known is near."""
+    close = difflib.get_close_matches(name[:100], list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _parse_raw(parts: Sequence[bytes]) -> Node:
+    if not parts:
+        return RawDirectory()
+    name = parts[0]
+    if len(parts) > 1 or name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise NoSuchPath("raw/ holds the scan's files and no directories")
+    return RawFile(name)
+
+
+def _parse_roi(where: str, text: str) -> Roi:
+    fields = text.split(",")
+    if len(fields) != 4 or not all(_INTEGER.match(field) for field in fields):
+        raise NoSuchPath(f"{where}: a rectangle is four whole numbers x,y,w,h")
+    x, y, w, h = map(int, fields)
+    if x < 0 or y < 0 or w < 1 or h < 1:
+        raise NoSuchPath(f"{where}: x and y must be at least 0, w and h at least 1")
+    return Roi(x, y, w, h)
+
+
+def _format_parameter(parameter: tuple[str, Value]) -> bytes:
+    name, value = parameter
+    return f"{name}={format_value(value)}".encode()
+
+
+def _sorted(parameters: Mapping[str, Value]) -> Parameters:
+    return tuple(sorted(parameters.items()))
+
+
+def _quoted(text: str) -> str:
+    """As it is, or what python shows of it where that would not be one plain line."""
+    return text if text.isprintable() else repr(text)
+
+
+def _short(number: float) -> str:
+    """The shortest text that means this number."""
+    if number == int(number) and abs(number) < 1e15:
+        return str(int(number))
+    return repr(float(number))

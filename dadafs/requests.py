@@ -1,0 +1,265 @@
+"""Requests made concrete: what a parsed path asks of one scan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from analysis.analyses import ANALYSES
+from analysis.definition import Analysis, Settings
+from analysis.parameters import PARAMETERS, Parameter
+from analysis.plan import Plan, Roi
+from analysis.planning import plan_for
+from analysis.reductions import REDUCTIONS
+from analysis.reductions.shapes import value_type
+from dadafs.containers import CONTAINERS, Container, Content
+from dadafs.errors import NoSuchPath
+from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
+from dadafs.planning import Layout
+from dadafs.scans.model import Scan
+
+FRAMES_PASS = "frame"
+MAX_NUMBERS = 1 << 34  # 137 GB: 10^6 profiles of 4096 bins and three channels
+MAX_POINTS = 10_000_000  # ten times the largest scans; a typo in horz= must not make a file of TBs
+ORDERS = ("raster", "snake")
+
+RASTER_PARAMETERS = {
+    parameter.name: parameter
+    for parameter in (
+        Parameter("horz", "int", 1, MAX_POINTS, "points", "points per line"),
+        Parameter("vert", "int", 1, MAX_POINTS, "lines", "lines"),
+        Parameter("first", "int", 0, None, "", "index of the frame of the first point"),
+        Parameter(
+            "order", "choice", None, None, "", "snake: every second line ran backwards", ORDERS
+        ),
+    )
+}
+REGION = Parameter(
+    "region", "roi", None, None, "points", "x,y,w,h: only the w points from x of the h lines from y"
+)
+FRAME_PARAMETERS = {name: PARAMETERS[name] for name in ("roi", "bin")}
+
+
+def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
+    """All parameters that a path may give to an analysis, by name, in the order of listings."""
+    table = dict(RASTER_PARAMETERS)
+    if analysis.result in ("pattern", "image"):
+        table["region"] = REGION
+    table |= {name: PARAMETERS[name] for name in analysis.parameters}
+    if len(analysis.channels) > 1:
+        names = tuple(channel.name for channel in analysis.channels)
+        table["channel"] = Parameter("channel", "choice", None, None, "", "only this", names)
+    return table
+
+
+def grammar() -> Grammar:
+    """The paths that the known analyses and containers make possible."""
+    tables: dict[str, Mapping[str, Parameter]] = {FRAMES: FRAME_PARAMETERS}
+    tables |= {analysis.name: parameters_of(analysis) for analysis in ANALYSES.values()}
+    return Grammar(tables, tuple(CONTAINERS))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All about one result of one scan, known before anything is computed."""
+
+    request: Request
+    scan: Scan
+    analysis: Analysis | None
+    """None for a frame."""
+    settings: Settings
+    plan: Plan
+    value_shape: tuple[int, ...]
+    """Of the values the plan leaves of one frame, or of many for a pattern."""
+    value_dtype: np.dtype[Any]
+    layout: Layout
+    content: Content
+    container: Container
+
+
+def concrete(request: Request, scan: Scan) -> Result:
+    """What `request` means for `scan`; NoSuchPath where the scan has no such result."""
+    if not scan.frames:
+        reason = scan.problems[0] if scan.problems else "it has no frames"
+        raise NoSuchPath(f"nothing can be computed from this scan: {reason}")
+    values = dict(request.parameters)
+    roi = values.get("roi")
+    if isinstance(roi, Roi) and (roi.x + roi.w > scan.width or roi.y + roi.h > scan.height):
+        raise NoSuchPath(
+            f"roi={format_value(roi)} reaches beyond the detector"
+            f" ({scan.width} columns, {scan.height} rows)"
+        )
+    if request.analysis == FRAMES:
+        return _frame(request, scan, values)
+    return _analysis(request, scan, values)
+
+
+def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
+    number = request.frame
+    assert number is not None
+    if number >= scan.frames:
+        raise NoSuchPath(f"the scan has {scan.frames} frames, 0 to {scan.frames - 1}")
+    settings = _settings(values)
+    if settings.bin is not None:
+        height, width = _window(settings.roi, scan)
+        if settings.bin > min(height, width):
+            raise NoSuchPath(f"bin={settings.bin} is more than the {width} x {height} pixels")
+    plan = Plan(
+        reduction=FRAMES_PASS,
+        version=REDUCTIONS[FRAMES_PASS].version,
+        height=scan.height,
+        width=scan.width,
+        dtype=scan.dtype,
+        mask=b"" if settings.bin is None else scan.mask,
+        roi=settings.roi,
+        bin=settings.bin,
+    )
+    shape, dtype = value_type(plan)
+    layout = Layout(scan.frames, 1, 1, number, cell=shape, patch_frames=1, flat=True)
+    content = Content(layout.shape, dtype, ("row", "column"), (), f"frame {number}", "counts")
+    container = CONTAINERS[request.extension]
+    return Result(request, scan, None, settings, plan, shape, dtype, layout, content, container)
+
+
+def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
+    analysis = ANALYSES[request.analysis]
+    settings = _settings(values, scan, analysis)
+    try:
+        plan = _plan(analysis, settings, scan.height, scan.width, scan.dtype, scan.mask)
+    except ValueError as exc:
+        raise NoSuchPath(f"{analysis.name}: {exc}") from exc
+    value_shape, value_dtype = value_type(plan)
+    names = tuple(channel.name for channel in analysis.channels)
+    chosen = values.get("channel")
+    channels = tuple(range(len(names))) if chosen is None else (names.index(str(chosen)),)
+    layout = _layout(values, scan, channels, _cell(analysis, value_shape))
+    shape, axes = _shape_and_axes(analysis, layout, value_shape)
+    content = Content(
+        shape,
+        analysis.result_dtype,
+        axes,
+        tuple(names[channel] for channel in channels),
+        analysis.title,
+        analysis.channels[channels[0]].unit,
+    )
+    if content.count > MAX_NUMBERS:
+        raise NoSuchPath(f"{analysis.name}: {content.count} numbers are more than {MAX_NUMBERS}")
+    container = CONTAINERS[request.extension]
+    return Result(
+        request,
+        scan,
+        analysis,
+        settings,
+        plan,
+        value_shape,
+        value_dtype,
+        layout,
+        content,
+        container,
+    )
+
+
+def _layout(
+    values: dict[str, Value], scan: Scan, channels: tuple[int, ...], cell: tuple[int, ...]
+) -> Layout:
+    horz, vert, snake = raster(values, scan)
+    first = _int(values, "first") or 0
+    if first >= scan.frames:
+        raise NoSuchPath(f"first={first}: the scan has {scan.frames} frames")
+    region = values.get("region")
+    assert region is None or isinstance(region, Roi)
+    if region is not None and (region.x + region.w > horz or region.y + region.h > vert):
+        raise NoSuchPath(
+            f"region={format_value(region)} reaches beyond the raster"
+            f" ({horz} points per line, {vert} lines)"
+        )
+    return Layout(scan.frames, horz, vert, first, snake, channels, cell, region=region)
+
+
+def _cell(analysis: Analysis, value_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What one channel holds of one frame."""
+    match analysis.result:
+        case "map":
+            return ()
+        case "stack":
+            return value_shape[1:]
+        case _:
+            return value_shape[-2:]
+
+
+def _shape_and_axes(
+    analysis: Analysis, layout: Layout, value_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    axes = ("channel",) if len(layout.channels) > 1 else ()
+    match analysis.result:
+        case "map":
+            return layout.shape, (*axes, "line", "point")
+        case "stack":
+            return layout.shape, (*axes, "line", "point", "bin")
+        case "pattern":
+            return value_shape[-2:], ("row", "column")
+        case "image":
+            _, _, width, height = layout.window
+            rows, columns = value_shape
+            return (height * rows, width * columns), ("row", "column")
+
+
+@lru_cache(64)
+def _plan(
+    analysis: Analysis, settings: Settings, height: int, width: int, dtype: str, mask: bytes
+) -> Plan:
+    return plan_for(analysis, settings, height, width, dtype, mask)
+
+
+def raster(values: Mapping[str, Value], scan: Scan) -> tuple[int, int, bool]:
+    """Points per line, lines, snake: as asked, else as recorded, else one line of all frames.
+
+    Given only one of horz and vert, the other one is what holds the rest of the frames.
+    """
+    horz, vert = _int(values, "horz"), _int(values, "vert")
+    first = _int(values, "first") or 0
+    rest = max(scan.frames - first, 1)
+    known = scan.raster
+    if horz is None and vert is None:
+        horz, vert = (known.horz, known.vert) if known is not None else (rest, 1)
+    elif horz is None:
+        assert vert is not None
+        horz = -(-rest // vert)
+    elif vert is None:
+        vert = -(-rest // horz)
+    assert vert is not None
+    if horz * vert > MAX_POINTS:
+        raise NoSuchPath(f"{horz} x {vert} points are more than {MAX_POINTS}")
+    order = values.get("order", known.order if known is not None else "raster")
+    return horz, vert, order == "snake"
+
+
+def _settings(
+    values: Mapping[str, Value], scan: Scan | None = None, analysis: Analysis | None = None
+) -> Settings:
+    """The detector-plane parameters, with the defaults of scan and analysis filled in."""
+    fields = {field: values[field] for field in Settings.__struct_fields__ if field in values}
+    if scan is not None:
+        for name in ("cx", "cy"):
+            if name not in fields and getattr(scan, name) is not None:
+                fields[name] = getattr(scan, name)
+    geometry = None if scan is None else scan.geometry
+    defaults = {} if analysis is None else dict(analysis.defaults)
+    return msgspec.convert(
+        {**defaults, **fields, "geometry": geometry}, Settings, from_attributes=True
+    )
+
+
+def _window(roi: Roi | None, scan: Scan) -> tuple[int, int]:
+    return (scan.height, scan.width) if roi is None else (roi.h, roi.w)
+
+
+def _int(values: Mapping[str, Value], name: str) -> int | None:
+    value = values.get(name)
+    assert value is None or isinstance(value, int)
+    return value

@@ -1,0 +1,92 @@
+"""The requests that dadafs processes send each other."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from analysis.plan import Plan
+from dadafs.rpc.calls import Request
+from dadafs.scans.model import DataFile, Entry, FrameSlice, Resolved, Scan
+
+
+class Resolve(Request[Resolved], frozen=True):
+    """To the server: what a path of the mount leads to."""
+
+    path: bytes
+    reply: ClassVar[type] = Resolved
+
+
+class List(Request[tuple[Entry, ...]], frozen=True):
+    """To the server: the entries of a raw directory, scans among them."""
+
+    path: bytes
+    reply: ClassVar[type] = tuple[Entry, ...]
+
+
+class ListRaw(Request[tuple[Entry, ...]], frozen=True):
+    """To the server: the files a scan consists of."""
+
+    path: bytes
+    reply: ClassVar[type] = tuple[Entry, ...]
+
+
+class Describe(Request[Scan], frozen=True):
+    """To the server: all there is to know about a scan."""
+
+    path: bytes
+    reply: ClassVar[type] = Scan
+
+
+class ListDataFiles(Request[tuple[DataFile, ...]], frozen=True):
+    """To the server: the data files of a scan and how complete they are."""
+
+    path: bytes
+    reply: ClassVar[type] = tuple[DataFile, ...]
+
+
+class Locate(Request[FrameSlice], frozen=True):
+    """To the server: where the frames `[first, first + count)` of a scan lie."""
+
+    path: bytes
+    first: int
+    count: int
+    reply: ClassVar[type] = FrameSlice
+
+
+class Compute(Request[None], frozen=True):
+    """To a peer: the values of one patch; the payload of the reply is `PatchValues.encode`."""
+
+    plan: Plan
+    frames: FrameSlice
+    reply: ClassVar[type] = type(None)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a process says of itself."""
+
+    pid: int
+    threads: int
+    counters: dict[str, int]
+    facts: dict[str, str] = {}
+    """Of the process: which decoder it uses, and the like."""
+
+
+class AskReport(Request[Report], frozen=True):
+    """To any process: its pid, its threads, its counters."""
+
+    reply: ClassVar[type] = Report
+
+
+class Explain(Request[str], frozen=True):
+    """To a mount: what a path means, or why it is refused."""
+
+    path: bytes
+    reply: ClassVar[type] = str
+
+
+class AskStatus(Request[str], frozen=True):
+    """To a mount: its counters and gauges, as JSON."""
+
+    reply: ClassVar[type] = str

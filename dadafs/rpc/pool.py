@@ -1,0 +1,98 @@
+"""The calling side: pooled connections to one address."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+from dadafs.errors import ProtocolError, Unreachable
+from dadafs.rpc import framing
+from dadafs.rpc.calls import Request, decode_reply, encode_request
+from dadafs.rpc.framing import Limits, Message
+
+R = TypeVar("R")
+IDLE_CONNECTIONS = 16  # kept open between calls; more come and go with bursts
+CONNECT_TIMEOUT_S = 10.0
+
+
+def unix_connector(path: str) -> Callable[[], Awaitable[trio.SocketStream]]:
+    """A way to connect to the Unix socket at `path`."""
+
+    async def connect() -> trio.SocketStream:
+        return await trio.open_unix_socket(path)
+
+    return connect
+
+
+class Pool:
+    """Connections to one address, each with at most one call in flight.
+
+    Invariants: a connection is either idle in the pool or owned by exactly one call; a
+    connection whose call did not end with a whole reply is never used again.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[trio.SocketStream]],
+        *,
+        name: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self._connect = connect
+        self._name = name
+        self._limits = limits or Limits()
+        self._idle: list[trio.SocketStream] = []
+
+    async def call(self, request: Request[R]) -> tuple[R, memoryview]:
+        """Send `request`; its reply and payload. The caller sets the deadline.
+
+        Raises the error the other side reports; Unreachable when there is no answer. Broken idle
+        connections (the other side restarted) are replaced, the last time by a new one: every
+        request may be repeated without harm.
+        """
+        message: Message | None = None
+        while self._idle and message is None:
+            try:
+                message = await self._call_on(self._idle.pop(), request)
+            except Unreachable:
+                continue
+        if message is None:
+            message = await self._call_on(await self._open(), request)
+        return decode_reply(message.header, request), memoryview(message.payload)
+
+    async def _open(self) -> trio.SocketStream:
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT_S):
+                stream = await self._connect()
+        except (OSError, trio.TooSlowError) as exc:
+            reason = str(exc) or "timed out"
+            raise Unreachable(f"{self._name} does not answer: {reason}") from exc
+        framing.tune(stream)
+        return stream
+
+    async def _call_on(self, stream: trio.SocketStream, request: Request[Any]) -> Message:
+        """The answer, a whole message, which may report an error of the other side."""
+        whole = False
+        try:
+            await framing.send(stream, Message(encode_request(request)))
+            message = await framing.receive(stream, self._limits)
+            if message is None:
+                raise Unreachable(f"{self._name} closed the connection")
+            whole = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise Unreachable(f"{self._name} broke the connection") from exc
+        except ProtocolError as exc:
+            raise Unreachable(f"{self._name}: {exc}") from exc
+        finally:
+            if whole and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(stream)
+            else:
+                stream.socket.close()
+        return message
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().socket.close()
