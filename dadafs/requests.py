@@ -248,11 +248,9 @@ def _settings(
         for name in ("cx", "cy"):
             if name not in fields and getattr(scan, name) is not None:
                 fields[name] = getattr(scan, name)
-    geometry = None if scan is None else scan.geometry
+        fields |= {"geometry": scan.geometry, "height": scan.height, "width": scan.width}
     defaults = {} if analysis is None else dict(analysis.defaults)
-    return msgspec.convert(
-        {**defaults, **fields, "geometry": geometry}, Settings, from_attributes=True
-    )
+    return msgspec.convert({**defaults, **fields}, Settings, from_attributes=True)
 
 
 def _window(roi: Roi | None, scan: Scan) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
     """What comes back: a failure or the encoded reply."""
 
     failure: Failure | None = None
-    body: msgspec.Raw = msgspec.Raw(b"")
+    body: msgspec.Raw = msgspec.Raw(b"\xc0")
 
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
