@@ -1,8 +1,12 @@
-"""Run by `test_corruption`: damaged chunks through every kernel, in a process that may die of it.
+"""Run by `test_corruption`: damaged data through kernels, in a process that may die of it.
 
-Each chunk ends where a page begins that cannot be read: a kernel that reads on is killed. Prints
-how many chunks were damaged, accepted and refused; exits with 1 where a kernel accepts what is not
-what a plain decoder reads.
+`damaging.py chunks COUNT SEED [DTYPE ...]`: chunks through every kernel. Each ends where a page
+begins that cannot be read: a kernel that reads on is killed.
+`damaging.py blocks COUNT SEED`: LZ4 blocks through the decoder by itself, whose output lies between
+two such pages, too.
+
+Prints how many were damaged, accepted and refused; exits with 1 where something is accepted that is
+not what a plain decoder reads.
 """
 
 from __future__ import annotations
@@ -14,10 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from chunkmaking import DTYPES, KINDS, decode, encode, plan_of
+from chunkmaking import DTYPES, KINDS, decode, encode, plan_of, unpack_lz4
+from numba import njit
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from analysis.kernels import lz4
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.patterns import PreparedPattern
 
@@ -26,23 +32,31 @@ SHAPES = ((1, 1), (3, 5), (4, 40), (17, 31), (24, 96))
 LARGE = (331, 500)
 """More than the window of an LZ4 chunk holds, more than a block; every 250th chunk, as it takes
 a plain decoder long."""
+OFFSETS = (1, 2, 3, 7, 8, 9, 31, 33, 64, 65, 512, 4000)
+LENGTHS = (4, 8, 18, 19, 23, 24, 70, 273, 274, 1500)
+"""Of matches in LZ4 blocks: where the decoder goes other ways."""
 
 
 class Cliff:
-    """Memory for a chunk, with a page behind it that cannot be read."""
+    """Memory for a chunk, with pages before and behind it that cannot be touched."""
 
     def __init__(self, size: int) -> None:
         page = mmap.PAGESIZE
-        self._end = -(-size // page) * page
+        self._end = page + -(-size // page) * page
         self._memory = mmap.mmap(-1, self._end + page)
         libc = ctypes.CDLL(None, use_errno=True)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + self._end
-        if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), 0):
-            raise OSError(ctypes.get_errno(), "mprotect")
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        for address in (begin, begin + self._end):
+            if libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+
+    def last(self, size: int) -> memoryview:
+        """The last bytes before memory ends."""
+        return memoryview(self._memory)[self._end - size : self._end]
 
     def put(self, chunk: bytes) -> memoryview:
         """The chunk, copied to where memory ends."""
-        view = memoryview(self._memory)[self._end - len(chunk) : self._end]
+        view = self.last(len(chunk))
         view[:] = chunk
         return view
 
@@ -135,17 +149,19 @@ def check(item: Sample, damaged: bytes, cliff: Cliff) -> bool:
     return True
 
 
-def main(chunks: int, seed: int, dtypes: tuple[str, ...] = DTYPES) -> None:
+def damage_chunks(chunks: int, seed: int, *dtypes: str) -> None:
     """Damage so many chunks."""
     rng = np.random.default_rng(seed)
     items = [
         sample(rng, dtype, kind, shape)
-        for dtype in dtypes
+        for dtype in dtypes or DTYPES
         for kind in sorted(KINDS)
         for shape in SHAPES
     ]
     large = [
-        sample(rng, dtype, kind, LARGE) for dtype in dtypes for kind in ("lz4", "bitshuffle-lz4")
+        sample(rng, dtype, kind, LARGE)
+        for dtype in dtypes or DTYPES
+        for kind in ("lz4", "bitshuffle-lz4")
     ]
     cliff = Cliff(max(len(item.chunk) for item in items + large) * 4 + 4096)
     accepted = 0
@@ -162,5 +178,74 @@ def main(chunks: int, seed: int, dtypes: tuple[str, ...] = DTYPES) -> None:
     print(f"damaged {chunks} accepted {accepted} refused {chunks - accepted}")
 
 
+@njit
+def decode_block(source: Any, target: Any, size: int, period: int) -> int:
+    """What `lz4.decode` makes of a block that may be read to its end and no further."""
+    base = np.uint64(source.ctypes.data)
+    end = base + np.uint64(source.size)
+    return lz4.decode(  # type: ignore[no-any-return]
+        base, end, end, np.uint64(target.ctypes.data), np.uint64(size), np.uint64(period)
+    )
+
+
+def block_of(rng: np.random.Generator, size: int) -> bytes:
+    """An LZ4 block with matches of all offsets, cut up at random: not as a compressor would."""
+    block = bytearray()
+    done = 0
+    while True:
+        left = size - done
+        literals = min(left, int(rng.choice((0, 0, 1, 3, 14, 15, 40))) + (done == 0))
+        if left - literals < 9 or rng.random() < 0.02:
+            literals = left
+        offset = min(done + literals, int(rng.choice(OFFSETS)))
+        count = min(left - literals - 5, int(rng.choice(LENGTHS)))
+        last = literals == left
+        block.append(min(literals, 15) << 4 | (0 if last else min(count - 4, 15)))
+        block += _more(literals - 15) + bytes(rng.integers(0, 3, literals, np.uint8))
+        if last:
+            return bytes(block)
+        block += offset.to_bytes(2, "little") + _more(count - 19)
+        done += literals + count
+
+
+def _more(length: int) -> bytes:
+    """The bytes that extend a length."""
+    return b"" if length < 0 else b"\xff" * (length // 255) + bytes((length % 255,))
+
+
+def unpacked(block: bytes, size: int) -> bytes | None:
+    """By the plain decoder; None when it refuses."""
+    try:
+        return unpack_lz4(block, size)
+    except ValueError:
+        return None
+
+
+def damage_blocks(blocks: int, seed: int) -> None:
+    """Damage so many LZ4 blocks; those of 3968 and 8064 bytes fill what lies between the pages."""
+    rng = np.random.default_rng(seed)
+    before = Cliff(1 << 16)
+    outputs = {size: Cliff(size + lz4.SLACK) for size in (0, 8, 64, 512, 3968, 8064)}
+    good = [(size, block_of(rng, size)) for size in outputs for _ in range(40)]
+    accepted = 0
+    for number in range(blocks):
+        size, block = good[number % len(good)]
+        damaged = block if number < len(good) else damage(rng, block)
+        period = int(rng.choice((0, 8, 64, 512)))
+        source = np.frombuffer(before.put(damaged), np.uint8)
+        target = np.frombuffer(outputs[size].last(size + lz4.SLACK), np.uint8)
+        written = decode_block(source, target, size, period if size % (period or 8) == 0 else 0)
+        plain = target[: max(written, 0)].tobytes()
+        while written > 0 and len(plain) < size:
+            plain += plain[-period:]
+        refused = written == lz4.CORRUPT
+        if (refused and number < len(good)) or (not refused and plain != unpacked(damaged, size)):
+            print(f"block {number}: {size} bytes, period {period}: {written}: {damaged.hex()}")
+            sys.exit(1)
+        accepted += not refused
+    print(f"damaged {blocks} accepted {accepted} refused {blocks - accepted}")
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), tuple(sys.argv[3:]) or DTYPES)
+    run = {"chunks": damage_chunks, "blocks": damage_blocks}[sys.argv[1]]
+    run(int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

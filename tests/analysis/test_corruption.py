@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,75 @@ from analysis.reductions import REDUCTIONS
 
 HERE = Path(__file__).parent
 DAMAGED = int(os.environ.get("DADAFS_TEST_DAMAGED", "100000"))
-"""Chunks to damage."""
+"""Chunks to damage where time does not matter."""
+
+Child = Callable[..., "subprocess.Popen[str]"]
 
 
-def damaging(*arguments: object, **environment: str) -> tuple[int, int]:
-    """Run `damaging` in a process of its own: how many chunks were accepted, and refused."""
-    path = os.pathsep.join((str(HERE.parents[1]), str(HERE)))
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", str(HERE / "damaging.py"), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    found = re.search(r"accepted (\d+) refused (\d+)", done.stdout)
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """Starts `damaging` in a process of its own, killed at the end of the test."""
+    children = []
+
+    def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+        path = os.pathsep.join((str(HERE.parents[1]), str(HERE)))
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", HERE / "damaging.py", *map(str, arguments)],
+                env=os.environ | {"PYTHONPATH": path} | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return children[-1]
+
+    yield start
+    for process in children:
+        process.kill()
+        process.communicate()
+
+
+def result(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """How many were accepted, and refused."""
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-2000:] + errors[-4000:]
+    found = re.search(r"accepted (\d+) refused (\d+)", output)
     assert found is not None
     return int(found[1]), int(found[2])
 
 
-@pytest.mark.slow
-def test_damaged_chunks_never_give_wrong_values_nor_harm() -> None:
+def assert_most_are_refused(accepted: int, refused: int, damaged: int) -> None:
+    assert accepted + refused == damaged
+    assert accepted > damaged // 20
+    assert refused > damaged // 2
+
+
+def test_damaged_chunks_never_give_wrong_values_nor_harm(child: Child) -> None:
     """Each through every kernel, in front of a page that cannot be read."""
-    accepted, refused = damaging(DAMAGED, 1)
-    assert accepted + refused == DAMAGED
-    assert accepted > DAMAGED // 20
-    assert refused > DAMAGED // 2
+    assert_most_are_refused(*result(child("chunks", 10000, 1)), 10000)
+
+
+def test_damaged_blocks_never_harm(child: Child) -> None:
+    """The LZ4 decoder by itself, between pages that can neither be read nor written."""
+    assert_most_are_refused(*result(child("blocks", 20000, 1)), 20000)
 
 
 @pytest.mark.slow
-def test_no_array_is_indexed_out_of_bounds(tmp_path: Path) -> None:
-    """With numba's own checks, which the kernels are too fast for otherwise."""
-    cache = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
-    accepted, refused = damaging(3000, 2, "<u2", **cache)
-    assert accepted + refused == 3000
+def test_many_damaged_chunks_and_with_bounds_checked(child: Child, tmp_path: Path) -> None:
+    """More of both, side by side; and with numba's own checks of every index of an array.
+
+    The kernels are too fast for those otherwise, and compiling them again takes half a minute, a
+    little less without optimisation.
+    """
+    halves = [child("chunks", DAMAGED // 2, seed) for seed in (2, 3)]
+    options = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    checked = child("chunks", 3000, 4, "<u2", **options)
+    for half in halves:
+        assert_most_are_refused(*result(half), DAMAGED // 2)
+    assert_most_are_refused(*result(checked), 3000)
+    checked = child("blocks", 5000, 5, **options)
+    assert_most_are_refused(*result(checked), 5000)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"none"}))
