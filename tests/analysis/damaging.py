@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from analysis.codec import Codec
 from analysis.kernels import lz4
 from analysis.reductions import REDUCTIONS
-from analysis.reductions.patterns import PreparedPattern
+from analysis.reductions.patterns import Pattern
 
 PASSES = ("moments", "counts", "radial", "azimuthal", "patterns")
 SHAPES = ((1, 1), (3, 5), (4, 40), (17, 31), (24, 96))
@@ -68,6 +68,10 @@ class Sample:
     chunk: bytes
     codec: Codec
     prepared: dict[str, Any]
+    pattern: Pattern
+    """Holds the good chunk, once."""
+    before: tuple[NDArray[Any], ...]
+    """A copy of its arrays."""
 
 
 def sample(rng: np.random.Generator, dtype: str, kind: str, shape: tuple[int, int]) -> Sample:
@@ -87,7 +91,10 @@ def sample(rng: np.random.Generator, dtype: str, kind: str, shape: tuple[int, in
         name: REDUCTIONS[name].prepare(plan_of(name, codec, invalid, **more.get(name, {})))
         for name in PASSES
     }
-    return Sample(chunk, codec, prepared)
+    pattern = prepared["patterns"].new()
+    assert prepared["patterns"].accumulate(chunk, codec, pattern)
+    before = tuple(array.copy() for array in arrays(pattern))
+    return Sample(chunk, codec, prepared, pattern, before)
 
 
 def damage(rng: np.random.Generator, chunk: bytes) -> bytes:
@@ -123,13 +130,15 @@ def values(prepared: Any, chunk: Any, codec: Codec) -> NDArray[Any] | None:
     return out if good else None
 
 
-def untouched(prepared: PreparedPattern, good: bytes, bad: Any, codec: Codec) -> bool:
-    """Whether a refused chunk leaves a pattern as it was."""
-    pattern = prepared.new()
-    prepared.accumulate(good, codec, pattern)
-    before = prepared.values(pattern)
-    refused = not prepared.accumulate(bad, codec, pattern)
-    return not refused or bool((prepared.values(pattern) == before).all())
+def untouched(item: Sample, chunk: Any) -> bool:
+    """Whether a chunk that must be refused is, and leaves a pattern as it was."""
+    refused = not item.prepared["patterns"].accumulate(chunk, item.codec, item.pattern)
+    return refused and all(map(np.array_equal, arrays(item.pattern), item.before))
+
+
+def arrays(pattern: Pattern) -> tuple[NDArray[Any], ...]:
+    """What frames add to."""
+    return pattern.sums, pattern.largest, pattern.missing
 
 
 def check(item: Sample, damaged: bytes, cliff: Cliff) -> bool:
@@ -139,7 +148,7 @@ def check(item: Sample, damaged: bytes, cliff: Cliff) -> bool:
     accepted = {result is not None for result in results.values()}
     assert len(accepted) == 1, {name: result is not None for name, result in results.items()}
     if accepted == {False}:
-        assert untouched(item.prepared["patterns"], item.chunk, chunk, item.codec)
+        assert untouched(item, chunk)
         return False
     frame = decode(damaged, item.codec)
     for name, prepared in item.prepared.items():
