@@ -1,0 +1,96 @@
+"""Mounts for benchmarks and what to do on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+READ_BYTES = 1 << 20
+START_S = 60.0
+
+
+@contextmanager
+def mounted(raw: Path, place: Path, *options: str) -> Iterator[Path]:
+    """`raw` mounted with a cache of its own in `place`."""
+    mnt = place / "mnt"
+    mnt.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "dadafs.cli"]
+    subprocess.run(
+        [*command, "mount", raw, mnt, "--cache", place / "cache", *options], check=True, timeout=90
+    )
+    try:
+        yield mnt
+    finally:
+        subprocess.run([*command, "umount", mnt], check=True, timeout=30)
+
+
+@contextmanager
+def bare_mount(size_bytes: int, place: Path) -> Iterator[Path]:
+    """A file in memory behind the smallest pyfuse3 file system there can be."""
+    mnt = place / "bare"
+    mnt.mkdir(exist_ok=True)
+    process = subprocess.Popen([sys.executable, "-m", "tools.benches.bare", mnt, str(size_bytes)])
+    file = mnt / "file"
+    try:
+        deadline = time.monotonic() + START_S
+        while not file.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("bench: the bare file system does not start")
+            time.sleep(0.05)
+        yield file
+    finally:
+        subprocess.run(["fusermount3", "-u", mnt], check=False, timeout=30)
+        process.wait(timeout=30)
+
+
+def read_all(path: Path) -> float:
+    """Seconds to read a file from begin to end, 1 MiB at a time."""
+    buffer = bytearray(READ_BYTES)
+    began = time.perf_counter()
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return time.perf_counter() - began
+
+
+def drop_pages(path: Path) -> None:
+    """Have the kernel forget the pages of one file."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def typical(work: Callable[[], object], times: int) -> float:
+    """Median seconds of `work`."""
+    return median(seconds_of(work) for _ in range(times))
+
+
+def stats(mnt: Path) -> dict[str, Any]:
+    """What the mount says of itself."""
+    found: dict[str, Any] = json.loads((mnt / ".dadafs/stats.json").read_text())
+    return found
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process, as the kernel counts it."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
