@@ -127,11 +127,11 @@ def test_mounts_are_found_through_symlinks(table: Table, tmp_path: Path) -> None
     [(errno.ENOTCONN, True), (errno.ECONNABORTED, True), (errno.EACCES, False), (0, False)],
 )
 def test_stale_mounts(monkeypatch: pytest.MonkeyPatch, code: int, stale: bool) -> None:
-    def stat(path: Path) -> None:
+    def statvfs(path: Path) -> None:
         if code:
             raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "statvfs", statvfs)
     assert is_stale(Path("/mnt/a")) is stale
 
 
