@@ -11,7 +11,7 @@ from analysis.version import code_version
 
 COMMON = tuple(
     f"analysis.kernels.{name}"
-    for name in ("codecs", "jit", "memory", "vectors", "lz4", "blocks", "stream")
+    for name in ("codecs", "jit", "memory", "vectors", "lz4", "blocks", "stream", "pixels")
 )
 """Modules that determine the values of every reduction."""
 

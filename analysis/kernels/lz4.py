@@ -15,7 +15,6 @@ from analysis.kernels.jit import inlined
 from analysis.kernels.memory import (
     copy16,
     copy32,
-    copy64,
     fill64,
     load1,
     load2,
@@ -91,21 +90,21 @@ def copy_match(target, offset, count):  # type: ignore[no-untyped-def]
                 done += step
         return
     source = target - offset
-    if offset < _32:
-        wide = _WIDE[offset]
-        while done < wide:
-            store8(target + done, load8(source + done))
-            done += _8
-        done = wide
-        source = target - wide
-    if offset < _64:
+    if offset >= _32:
         while done < count:
             copy32(target + done, source + done)
+            copy32(target + done + _32, source + done + _32)
+            done += _64
+    elif offset >= _16:
+        while done < count:
+            copy16(target + done, source + done)
+            copy16(target + done + _16, source + done + _16)
             done += _32
-        return
-    while done < count:
-        copy64(target + done, source + done)
-        done += _64
+    else:
+        while done < count:
+            store8(target + done, load8(source + done))
+            store8(target + done + _8, load8(source + done + _8))
+            done += _16
 
 
 @inlined

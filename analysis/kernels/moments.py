@@ -24,6 +24,7 @@ from analysis.kernels.blocks import (
 from analysis.kernels.jit import inlined, intrinsic, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest, popcount
+from analysis.kernels.pixels import MOMENT_WORDS, moments_chosen
 from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
 from analysis.kernels.vectors import (
     LANES,
@@ -52,8 +53,6 @@ _Q = _bit_words([u * u for u in range(64)])
 """The bits of u^2."""
 
 _0, _1, _2, _3, _4, _5 = (np.uint64(i) for i in range(6))
-
-_SPARSE = 24  # of 64 pixels: below, visiting those that are not zero beats going through all
 
 
 @inlined
@@ -225,25 +224,16 @@ def add_pixel(value, p, width, sums):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _sum_pixels(pixels, first, count, chosen):  # type: ignore[no-untyped-def]
+def _sum_pixels(pixels, first, chosen):  # type: ignore[no-untyped-def]
     """Sums over the pixels `first` + u, bit u of `chosen` set: counts, times u, times u^2."""
     counts, offsets, squares = _0, _0, _0
-    if popcount(chosen) < _SPARSE:
-        while chosen != _0:
-            u = lowest(chosen)
-            value = np.uint64(pixels[first + np.int64(u)])
-            counts += value
-            offsets += value * u
-            squares += value * (u * u)
-            chosen &= chosen - _1
-        return counts, offsets, squares
-    part = pixels[first : first + count]
-    for i in range(count):
-        u = np.uint64(i)
-        value = np.uint64(part[i]) & (_0 - (chosen >> u & _1))
+    while chosen != _0:
+        u = lowest(chosen)
+        value = np.uint64(pixels[first + np.int64(u)])
         counts += value
         offsets += value * u
         squares += value * (u * u)
+        chosen &= chosen - _1
     return counts, offsets, squares
 
 
@@ -256,18 +246,25 @@ def add_pixels(pixels, first, count, start, width, selection, sums):  # type: ig
         row_end = min(end, (y + 1) * width)
         totals, firsts, seconds = _0, _0, _0
         while p < row_end:
-            stop = min(row_end, (p | 63) + 1)
-            chosen = selection[p >> 6] >> np.uint64(p & 63)
             at = first + p - start
-            if chosen != _0:
+            words = min((row_end - p) >> 6, MOMENT_WORDS) if p & 63 == 0 else 0
+            if words:
+                stop = p + 64 * words
+                counts, offsets, squares = moments_chosen(
+                    np.uint64(pixels.ctypes.data + at * pixels.itemsize),
+                    pixels,
+                    np.uint64(selection.ctypes.data + (p >> 3)),
+                    np.uint64(words),
+                )
+            else:
+                stop = min(row_end, (p | 63) + 1)
+                chosen = selection[p >> 6] >> np.uint64(p & 63)
                 some, full = occupied(pixels, at, stop - p)
-                chosen &= some & ~full
-            if chosen != _0:
-                counts, offsets, squares = _sum_pixels(pixels, at, stop - p, chosen)
-                origin = np.uint64(p)
-                totals += counts
-                firsts += counts * origin + offsets
-                seconds += squares + origin * (origin * counts + (offsets << _1))
+                counts, offsets, squares = _sum_pixels(pixels, at, chosen & some & ~full)
+            origin = np.uint64(p)
+            totals += counts
+            firsts += counts * origin + offsets
+            seconds += squares + origin * (origin * counts + (offsets << _1))
             p = stop
         row = np.uint64(y)
         sums[0] += totals

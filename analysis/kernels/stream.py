@@ -13,7 +13,7 @@ import numpy as np
 from analysis.kernels.blocks import big_endian
 from analysis.kernels.jit import inlined
 from analysis.kernels.lz4 import CORRUPT, SLACK, copy_literals, copy_match, copy_short, extended
-from analysis.kernels.memory import copy16, load1, load2
+from analysis.kernels.memory import copy16, copy64, load1, load2
 from analysis.kernels.vectors import nonzero_and_full
 
 HISTORY = 1 << 16
@@ -171,8 +171,10 @@ def slide(window, filled, state):  # type: ignore[no-untyped-def]
     It moves by whole words, so that what was aligned stays aligned.
     """
     words = (filled - HISTORY) >> 3
-    for i in range(words, (filled + 7) >> 3):
-        window[i - words] = window[i]
+    target = np.uint64(window.ctypes.data)
+    source = target + np.uint64(8 * words)
+    for done in range(np.uint64(0), np.uint64(filled - 8 * words), np.uint64(64)):
+        copy64(target + done, source + done)
     state[BLOCK_START] -= 8 * words
     state[BLOCK_END] -= 8 * words
     return filled - 8 * words

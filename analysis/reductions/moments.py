@@ -42,13 +42,13 @@ class PreparedMoments:
 
         self._kernels = moments
         self._plan = plan
-        self.selection = pack_selection(selected(plan))
+        self._selection = pack_selection(selected(plan))
         self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """Reduce a decoded frame (height, width) into `out` (6,)."""
         pixels = pixels_of(frame, self._plan)
-        self._kernels.moments_of_pixels(pixels, self._plan.width, self.selection, out)
+        self._kernels.moments_of_pixels(pixels, self._plan.width, self._selection, out)
 
     def fuses(self, codec: Codec) -> bool:
         """Bitshuffle with LZ4 or alone, LZ4, and no filter, of the plan's shape and dtype."""
@@ -56,7 +56,7 @@ class PreparedMoments:
 
     def chunk(self, chunk: bytes, codec: Codec, out: NDArray[Any]) -> bool:
         """Reduce a chunk of such a codec into `out` (6,); False, `out` untouched, when corrupt."""
-        plan, selection, kernels = self._plan, self.selection, self._kernels
+        plan, selection, kernels = self._plan, self._selection, self._kernels
         size = plan.height * plan.width
         form = form_of(codec, plan)
         good: bool
@@ -99,40 +99,43 @@ class PreparedCounts:
         from analysis.kernels import sums
 
         self._kernels = sums
-        self._moments = PreparedMoments(plan)
         self._plan = plan
+        self._selection = pack_selection(selected(plan))
+        self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """Reduce a decoded frame (height, width) into `out` (1,)."""
-        moments = np.zeros(len(COLUMNS), np.uint64)
-        self._moments.frame(frame, moments)
-        out[0] = moments[0]
+        self._kernels.sum_of_pixels(pixels_of(frame, self._plan), self._selection, out)
 
     def fuses(self, codec: Codec) -> bool:
-        """As moments."""
-        return self._moments.fuses(codec)
+        """Bitshuffle with LZ4 or alone, LZ4, and no filter, of the plan's shape and dtype."""
+        return form_of(codec, self._plan) is not None
 
     def chunk(self, chunk: bytes, codec: Codec, out: NDArray[Any]) -> bool:
         """Reduce a chunk of such a codec into `out` (1,); False, `out` untouched, when corrupt."""
-        plan = self._plan
-        form = form_of(codec, plan)
+        size, selection, kernels = (
+            self._plan.height * self._plan.width,
+            self._selection,
+            self._kernels,
+        )
+        form = form_of(codec, self._plan)
         good: bool
         if isinstance(form, Blocks):
-            good = self._kernels.sum_of_blocks(
-                bytes_of(chunk),
-                form.layout,
-                form.block,
-                plan.height * plan.width,
-                np.dtype(plan.dtype).itemsize,
-                self._moments.selection,
-                out,
+            itemsize = self._like.itemsize
+            good = kernels.sum_of_blocks(
+                bytes_of(chunk), form.layout, form.block, size, itemsize, selection, out
             )
             return good
-        moments = np.zeros(len(COLUMNS), np.uint64)
-        good = self._moments.chunk(chunk, codec, moments)
-        if good:
-            out[0] = moments[0]
-        return good
+        if isinstance(form, Stream):
+            good = kernels.sum_of_stream(bytes_of(chunk), self._like, size, selection, out)
+            return good
+        if form is None:
+            raise NotImplementedError(f"no fused sum for {codec}")
+        pixels = plain_pixels(chunk, codec)
+        if pixels is None:
+            return False
+        kernels.sum_of_pixels(pixels, selection, out)
+        return True
 
 
 class Moments:
@@ -156,7 +159,6 @@ class Counts:
     version = code_version(
         "analysis.reductions.moments",
         "analysis.selection",
-        "analysis.kernels.moments",
         "analysis.kernels.sums",
         *COMMON,
     )
