@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.parameters import Parameter
 from analysis.plan import Geometry, Roi
 
 ResultKind = Literal["map", "stack", "pattern", "image"]
@@ -76,8 +77,10 @@ class Analysis:
     """
     needs_centre: bool = False
     """Undefined without a beam centre, whatever the other parameters are."""
-    defaults: tuple[tuple[str, int], ...] = ()
+    defaults: tuple[tuple[str, float], ...] = ()
     """Values of parameters that neither the request nor the scan gives."""
+    own: tuple[Parameter, ...] = ()
+    """Those of `parameters` that only this analysis knows."""
     dtype: str = "<f8"
     """Of the result's numbers: float64, or uint64 for counts."""
 

@@ -109,7 +109,7 @@ def _bins(analysis: Analysis, settings: Settings) -> int:
     defaults = dict(analysis.defaults)
     if "bins" not in defaults:
         raise ValueError("the number of bins is unknown: give bins=")
-    return defaults["bins"]
+    return int(defaults["bins"])
 
 
 def _limits(settings: Settings, area: Roi, ends: tuple[str, ...]) -> dict[str, float]:

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--results-size", type=_size, metavar="SIZE", help="of the results kept on disk (8GiB)"
     )
     mount.add_argument("--memory", type=_size, metavar="SIZE", help="of recent values (48MiB)")
+    mount.add_argument("--plugins", type=Path, metavar="DIR", help="of your own analyses, *.py")
     mount.add_argument("--allow-other", action="store_true", help="let other users in")
     mount.set_defaults(run=_mount)
 
@@ -105,12 +106,14 @@ def _mount(options: argparse.Namespace) -> int:
     from dadafs.client.starting import start, stay
     from dadafs.config import MountConfig, default_cache
 
-    root, mountpoint = (Path(os.path.abspath(p)) for p in (options.raw, options.mountpoint))
+    root = Path(os.path.abspath(options.raw))
+    mountpoint = Path(os.path.realpath(options.mountpoint))  # as the kernel will call it
     given = {
         "threads": options.threads,
         "results_bytes": options.results_size,
         "memory_bytes": options.memory,
         "allow_other": options.allow_other or None,
+        "plugins": Path(os.path.abspath(options.plugins)) if options.plugins else None,
     }
     config = MountConfig(
         root,
@@ -141,6 +144,8 @@ def _explain(options: argparse.Namespace) -> int:
     mount = mount_above(path)
     if mount is None:
         raise UsageError(f"{path} is not within a dadafs mount; `dadafs mount RAW MNT` makes one")
+    if not path.is_relative_to(mount.mountpoint):  # it leads there through a symlink
+        path = Path(os.path.realpath(path))
     inner = os.fsencode(path.relative_to(mount.mountpoint))
     try:
         print(ask(mount.mountpoint, Explain(b"" if inner == b"." else inner)), end="")
@@ -156,9 +161,10 @@ def _status(options: argparse.Namespace) -> int:
     from dadafs.rpc.messages import AskStatus
 
     if options.mountpoint is not None:
-        mountpoint = Path(os.path.abspath(options.mountpoint))
-        if mount_at(mountpoint) is None:
-            raise UsageError(f"{mountpoint} is not a dadafs mount")
+        mount = mount_at(options.mountpoint)
+        if mount is None:
+            raise UsageError(f"{options.mountpoint} is not a dadafs mount")
+        mountpoint = mount.mountpoint
     else:
         found = [mount.mountpoint for mount in mounts()]
         if len(found) != 1:

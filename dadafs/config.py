@@ -34,6 +34,8 @@ class MountConfig:
     results_bytes: int = RESULTS_BYTES
     memory_bytes: int = MEMORY_BYTES
     allow_other: bool = False
+    plugins: Path | None = None
+    """Directory of analyses that users wrote."""
 
 
 def default_cache(root: Path) -> Path:

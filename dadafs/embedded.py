@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--lifeline-fd", type=int, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--plugins", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results-bytes", type=int, default=1 << 30)
     options = parser.parse_args()
@@ -47,8 +48,10 @@ def _server(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
 def _peer(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
     from dadafs.cache.store import Store
     from dadafs.client.peer import Peer
+    from dadafs.plugins import load_plugins
     from dadafs.scans.tree import RawTree
 
+    load_plugins(options.plugins)
     results = Store(options.cache / "results", options.results_bytes)
     peer = Peer(RawTree(options.root), results, options.threads)
     peer.warm_up()

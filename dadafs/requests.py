@@ -50,7 +50,8 @@ def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
     table = dict(RASTER_PARAMETERS)
     if analysis.result in ("pattern", "image"):
         table["region"] = REGION
-    table |= {name: PARAMETERS[name] for name in analysis.parameters}
+    known = PARAMETERS | {parameter.name: parameter for parameter in analysis.own}
+    table |= {name: known[name] for name in analysis.parameters}
     if len(analysis.channels) > 1:
         names = tuple(channel.name for channel in analysis.channels)
         table["channel"] = Parameter("channel", "choice", None, None, "", "only this", names)
@@ -243,18 +244,27 @@ def _settings(
     values: Mapping[str, Value], scan: Scan | None = None, analysis: Analysis | None = None
 ) -> Settings:
     """The detector-plane parameters, with the defaults of scan and analysis filled in."""
-    fields = {field: values[field] for field in Settings.__struct_fields__ if field in values}
+    fields: dict[str, Any] = {
+        field: values[field] for field in Settings.__struct_fields__ if field in values
+    }
     if scan is not None:
         for name in ("cx", "cy"):
             if name not in fields and getattr(scan, name) is not None:
                 fields[name] = getattr(scan, name)
         fields |= {"geometry": scan.geometry, "height": scan.height, "width": scan.width}
-    defaults = {} if analysis is None else dict(analysis.defaults)
+    defaults: dict[str, float] = {} if analysis is None else dict(analysis.defaults)
+    own = () if analysis is None else tuple(sorted(p.name for p in analysis.own))
+    fields["extra"] = tuple((name, _number(values.get(name, defaults[name]))) for name in own)
     return msgspec.convert({**defaults, **fields}, Settings, from_attributes=True)
 
 
 def _window(roi: Roi | None, scan: Scan) -> tuple[int, int]:
     return (scan.height, scan.width) if roi is None else (roi.h, roi.w)
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
 
 
 def _int(values: Mapping[str, Value], name: str) -> int | None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis import reductions
 from analysis.plan import Plan
+from analysis.plugins import PluginReduction
 from analysis.reductions.frames import frame_values
 
 
@@ -23,6 +25,9 @@ def value_type(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
         if plan.bins is None:
             raise ValueError(f"{plan.reduction} needs a number of bins")
         return (2, plan.bins), np.dtype(np.uint64)
+    reduction = reductions.REDUCTIONS.get(plan.reduction)
+    if isinstance(reduction, PluginReduction):
+        return reduction.plugin.value_shape(), np.dtype(np.float64)
     raise ValueError(f"the pass {plan.reduction!r} is not known")
 
 

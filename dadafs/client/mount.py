@@ -26,6 +26,7 @@ from dadafs.client.operations import Operations
 from dadafs.client.remote import RemotePeer
 from dadafs.client.status import Status
 from dadafs.config import CONTROL, MountConfig, runtime_directory
+from dadafs.plugins import load_plugins
 from dadafs.rpc.messages import AskReport, AskStatus, Explain, Report
 from dadafs.rpc.pool import Pool, unix_connector
 from dadafs.rpc.service import Answer, Service, listening, unix_socket
@@ -44,6 +45,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     """
     with ExitStack() as stack:
         prepare(config.root, config.mountpoint)
+        load_plugins(config.plugins)
         errors = ErrorLog()
         logging.getLogger().addHandler(errors)
         stack.callback(logging.getLogger().removeHandler, errors)
@@ -88,6 +90,7 @@ def _child(role: str, config: MountConfig) -> Child:
     options = [f"--root={config.root}", f"--cache={config.cache}"]
     if role == "peer":
         options += [f"--threads={config.threads}", f"--results-bytes={config.results_bytes}"]
+        options += [f"--plugins={config.plugins}"] if config.plugins is not None else []
     return Child(role, runtime_directory(config.mountpoint), options)
 
 

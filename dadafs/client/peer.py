@@ -13,6 +13,7 @@ import trio
 
 from analysis import kernels
 from analysis.plan import Plan
+from analysis.plugins import PluginFailed
 from analysis.reductions import REDUCTIONS, Prepared, Status
 from analysis.reductions.patterns import PreparedPattern
 from analysis.reductions.shapes import is_per_frame
@@ -30,8 +31,8 @@ from dadafs.scans.tree import RawTree
 log = logging.getLogger(__name__)
 
 PREPARED_PLANS = 4  # a 4M mask with its tables takes 1 to 20 MB
-STORED = frozenset({"moments", "counts", "radial", "azimuthal"})
-"""Passes whose values are worth keeping: a frame is as fast to decode as to fetch, and patterns
+NOT_STORED = frozenset({"frame", "patterns"})
+"""Passes whose values are not worth keeping: a frame is as fast to decode as to fetch, and patterns
 are kept when they are merged."""
 MAX_PATCH_FRAMES = 4096
 MAX_SPAN_FRAMES = 1 << 24  # a portion of a pattern over a region leaves out most of what it spans
@@ -68,14 +69,17 @@ class Peer:
 
     async def _compute(self, request: Compute) -> Answer:
         work = partial(self._patch, request.plan, request.frames)
-        return None, await trio.to_thread.run_sync(work, limiter=self._limiter)
+        try:
+            return None, await trio.to_thread.run_sync(work, limiter=self._limiter)
+        except PluginFailed as exc:
+            raise ComputationFailed(f"plug-in {exc}") from exc
 
     def _patch(self, plan: Plan, frames: FrameSlice) -> bytes:
         """The encoded values of one patch, from the store or computed. Runs in a thread."""
         check(plan, frames)
         digest = plan.digest()
         key = patch_key(digest, frames)
-        known = self._results.get(key) if plan.reduction in STORED else None
+        known = self._results.get(key) if plan.reduction not in NOT_STORED else None
         prepared = self._prepare(digest, plan)
         if known is not None and self._fits(known, prepared, frames):
             self._counters["patches_from_store"] += 1
@@ -94,7 +98,7 @@ class Peer:
         self._counters["patches"] += 1
         self._counters["frames"] += int(np.count_nonzero(status == Status.OK))
         self._counters["corrupt_frames"] += int(np.count_nonzero(status == Status.CORRUPT))
-        if not unreadable and plan.reduction in STORED:
+        if not unreadable and plan.reduction not in NOT_STORED:
             self._results.put(key, encoded)
         return encoded
 
