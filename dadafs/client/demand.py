@@ -15,9 +15,11 @@ WINDOW_BYTES = 128 << 10  # the kernel's read-ahead window for FUSE
 
 
 class Demand:
-    """The reading habits on one open file."""
+    """The reading habits on one open file, which may be `direct`: past the page cache, so that
+    nothing is read ahead, and an error would be the reader's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = False) -> None:
+        self._direct = direct
         self._run_start = 0
         self._run_end = 0
         self._declined: tuple[int, int] | None = None
@@ -28,7 +30,8 @@ class Demand:
         A repetition of the request declined last is not declined again, whatever the kernel's
         reasons for it.
         """
-        if size <= PAGE_BYTES or self._reads_everything(offset) or self._declined == (offset, size):
+        wanted = self._direct or size <= PAGE_BYTES or self._declined == (offset, size)
+        if wanted or self._reads_everything(offset):
             self._extend(offset, size)
             return False
         self._declined = offset, size

@@ -71,9 +71,9 @@ class Link:
         """The data files of the scan at `path`."""
         return await self._remembered(ListDataFiles(path))
 
-    async def locate(self, path: bytes, first: int, count: int) -> FrameSlice:
-        """Where frames of the scan at `path` lie, asked afresh."""
-        return await self._call(Locate(path, first, count))
+    async def locate(self, scan: Scan, first: int, count: int) -> FrameSlice:
+        """Where frames of a scan lie, asked afresh. Stale where it is of another version now."""
+        return await self._call(Locate(scan.path, first, count, scan.version))
 
     async def report(self) -> Report:
         """The server's own counters."""

@@ -7,6 +7,7 @@ from functools import partial
 
 from dadafs.client.link import Link
 from dadafs.client.once import Once
+from dadafs.errors import Stale
 from dadafs.planning import Patch
 from dadafs.scans.model import FrameSlice, Scan
 from dadafs.scans.slices import concatenated, cut
@@ -63,7 +64,11 @@ class Locator:
     async def _fetch(self, scan: Scan, number: int) -> FrameSlice:
         first = number * BLOCK_FRAMES
         count = min(BLOCK_FRAMES, scan.frames - first)
-        block = await self._link.locate(scan.path, first, count)
+        try:
+            block = await self._link.locate(scan, first, count)
+        except Stale:
+            self.forget(scan)
+            raise
         self._blocks[scan.path, scan.version, number] = block
         while len(self._blocks) > BLOCKS:
             self._blocks.popitem(last=False)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dadafs.config import CONTROL, runtime_directory
 from dadafs.errors import UsageError
 
 MOUNT_TABLE = "/proc/self/mountinfo"
 FILE_SYSTEM = "fuse.dadafs"
 FUSERMOUNT_S = 10.0
+END_S = 10.0  # the processes of a mount write their last results and end: a second at most
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,12 @@ def mount_above(path: Path) -> Mounted | None:
 
 
 def is_stale(mountpoint: Path) -> bool:
-    """Whether the process behind a mount has died."""
+    """Whether the process behind a mount has died.
+
+    Asks for what the kernel does not remember: a stat it answers by itself for a second more.
+    """
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)
     except OSError as exc:
         return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
@@ -115,7 +124,24 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
     mounted = mount_at(mountpoint)
     if mounted is None:
         raise UsageError(f"{mountpoint} is not a dadafs mount")
+    process = None if lazy else _process_behind(mounted.mountpoint)
     detach(mountpoint, lazy=lazy or is_stale(mountpoint))
+    if process is not None:
+        try:
+            select.select([process], [], [], END_S)
+        finally:
+            os.close(process)
+
+
+def _process_behind(mountpoint: Path) -> int | None:
+    """A pidfd, readable when the process ends, of who listens on the control socket."""
+    with socket.socket(socket.AF_UNIX) as control:
+        try:
+            control.connect(os.fspath(runtime_directory(mountpoint) / CONTROL))
+            about = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+            return os.pidfd_open(CREDENTIALS.unpack(about)[0])
+        except OSError:  # it has died, or is another user's: there is nothing to wait for
+            return None
 
 
 def raise_background_limit(mountpoint: Path, requests: int) -> None:

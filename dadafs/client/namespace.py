@@ -155,6 +155,8 @@ class Namespace:
 
     async def result(self, path: bytes) -> Result | None:
         """What computing the file at `path` means; None where it is not a result."""
+        if _first(path) == DIAGNOSIS or path == README.encode():
+            return None
         found = await self._link.resolve(path)
         if found.kind != "scan":
             return None

@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 import pyfuse3
@@ -30,7 +30,7 @@ class Handle:
 
     inode: int
     file: VirtualFile
-    demand: Demand = field(default_factory=Demand)
+    demand: Demand
 
 
 class Operations(pyfuse3.Operations):
@@ -145,7 +145,7 @@ class Operations(pyfuse3.Operations):
         known = self._inodes[inode]
         file, item = await self._namespace.open(known.path)
         number = next(self._numbers)
-        self._handles[number] = Handle(inode, file)
+        self._handles[number] = Handle(inode, file, Demand(direct=bool(flags & os.O_DIRECT)))
         self.counters["opens"] += 1
         keep = known.version == item.version
         known.version = item.version

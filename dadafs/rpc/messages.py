@@ -47,11 +47,13 @@ class ListDataFiles(Request[tuple[DataFile, ...]], frozen=True):
 
 
 class Locate(Request[FrameSlice], frozen=True):
-    """To the server: where the frames `[first, first + count)` of a scan lie."""
+    """To the server: where the frames `[first, first + count)` of a scan lie. Stale where it is
+    of another version."""
 
     path: bytes
     first: int
     count: int
+    version: str
     reply: ClassVar[type] = FrameSlice
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from dadafs.cache.store import Store
-from dadafs.errors import DadaError, NoSuchPath, NoSuchScan
+from dadafs.errors import DadaError, NoSuchPath, NoSuchScan, Stale
 from dadafs.scans.describing import Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
 from dadafs.scans.index import FrameIndexer
@@ -137,9 +137,22 @@ class Catalog:
         """All there is to know about a scan. NoSuchScan."""
         return self._read(path, lambda known, state: self._describe(path, known, state))
 
-    def slice(self, path: bytes, first: int, count: int) -> FrameSlice:
-        """Where the frames `[first, first + count)` of a scan lie. NoSuchScan, Stale."""
-        return self._read(path, lambda known, _: _series(known).slice(first, count))
+    def slice(self, path: bytes, first: int, count: int, version: str = "") -> FrameSlice:
+        """Where the frames `[first, first + count)` of a scan lie. NoSuchScan, Stale.
+
+        Where a version is given, the files are looked at now, and are still those of it.
+        """
+
+        def answer(known: Known, _: State) -> FrameSlice:
+            found = _series(known).slice(first, count)
+            if version:
+                with known.lock:
+                    known.look_again_s = 0.0
+                if version != _version(known, self._state(path, known)):
+                    raise Stale(f"{show(path)} has changed since it was opened")
+            return found
+
+        return self._read(path, answer)
 
     def data_files(self, path: bytes) -> builtins.list[DataFile]:
         """The data files of a scan and how complete they are. NoSuchScan."""
@@ -227,7 +240,7 @@ class Catalog:
     def _describe(self, path: bytes, known: Known, state: State) -> Scan:
         assert known.contents is not None
         series = known.contents.series
-        version = state.digest + ("-counted" if series.recounted else "")
+        version = _version(known, state)
         found = (version, len(series.problems))
         if known.scan is None or known.scan_of != found:
             known.scan = describe(path, version, state.attributes, known.contents)
@@ -238,6 +251,10 @@ class Catalog:
 def _series(known: Known) -> Series:
     assert known.contents is not None
     return known.contents.series
+
+
+def _version(known: Known, state: State) -> str:
+    return state.digest + ("-counted" if _series(known).recounted else "")
 
 
 def _weight(known: Known) -> int:

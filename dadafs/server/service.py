@@ -51,7 +51,9 @@ class RawServer:
                 ListRaw: self._in_thread(lambda r: catalog.raw_files(r.path)),
                 Describe: self._in_thread(lambda r: catalog.scan(r.path)),
                 ListDataFiles: self._in_thread(lambda r: tuple(catalog.data_files(r.path))),
-                Locate: self._in_thread(lambda r: catalog.slice(r.path, r.first, r.count)),
+                Locate: self._in_thread(
+                    lambda r: catalog.slice(r.path, r.first, r.count, r.version)
+                ),
                 AskReport: self._report,
             },
         )
