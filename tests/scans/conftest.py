@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scanfiles import Clock
 
-from dadafs.scans.catalog import Catalog
 from dadafs.cache.store import Store
+from dadafs.scans.catalog import Catalog
 from dadafs.scans.tree import RawTree
 
 

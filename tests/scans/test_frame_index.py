@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scanfiles import BITSHUFFLE, DATASET, SHAPE, frames_from, rewrite, write_data
 
 from analysis.codec import Codec, Filter
+from dadafs.cache.store import Store
 from dadafs.errors import NoSuchPath, Stale
 from dadafs.scans import hdf5
 from dadafs.scans.decode import decode
 from dadafs.scans.index import FileIndex, FrameIndexer, Unreadable, _check_place
 from dadafs.scans.model import NO_CHUNK
-from dadafs.cache.store import Store
 from dadafs.scans.tree import RawTree
 
 P = b"f.h5"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from scanfiles import read_slice
 
-from dadafs.scans.catalog import Catalog
 from dadafs.cache.store import Store
+from dadafs.scans.catalog import Catalog
 from dadafs.scans.tree import RawTree
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from scanfiles import frames_from, write_data, write_master
 
-from dadafs.scans.catalog import Catalog
 from dadafs.cache.store import Store
+from dadafs.scans.catalog import Catalog
 from dadafs.scans.tree import RawTree
 
 SCANS = 10_000
