@@ -131,6 +131,28 @@ def test_what_means_nothing_is_enoent_with_a_reason(
     assert told.stderr.startswith(f"dadafs: /{path}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        (b"raster/\xff\xfe", errno.ENOENT),
+        (b"raster/darkfield/horz=\xe9.npy", errno.ENOENT),
+        (b"raster/darkfield/a\nb=1.npy", errno.ENOENT),
+        (b"raster/darkfield/" + b"9" * 255, errno.ENOENT),
+        (b"raster/darkfield/horz=" + b"9" * 300, errno.ENOENT),
+        (b"raster/darkfield/" + b"horz=13/" * 40 + b"full.npy", errno.ENOENT),
+        (b"raster/darkfield/full.npy/more", errno.ENOTDIR),
+        (b"raster/README.txt/more", errno.ENOTDIR),
+    ],
+)
+def test_names_that_no_person_types(
+    shared: Site, raster: ScanMade, name: bytes, number: int
+) -> None:
+    with pytest.raises(OSError, match=r".") as caught:
+        os.stat(os.fsencode(shared.mnt) + b"/" + name)
+    assert caught.value.errno == number
+    assert "failed unexpectedly" not in shared.errors()
+
+
 def test_explain_tells_shape_size_and_cost(shared: Site, raster: ScanMade) -> None:
     path = shared.mnt / "raster/orientation/horz=13/vert=11/channel=l1.npy"
     with shared.computing(frames=0):

@@ -1,0 +1,141 @@
+"""Processes that are killed and crowds that read: the numbers are right, and nothing hangs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import plain
+import pytest
+from mounting import PATIENCE_S, Site, contents, done, until
+from numpy.testing import assert_array_equal
+
+from tools.scan_maker import ScanMade, make_scan
+
+pytestmark = pytest.mark.mount
+
+COPY = """
+import sys
+with open(sys.argv[1], "rb") as there, open(sys.argv[2], "wb") as here:
+    here.write(there.read())
+"""
+# All readers begin at once; each tells the number of its file and the digest of what it read.
+CROWD = """
+import hashlib, json, os, sys, threading
+threading.stack_size(256 << 10)
+paths, readers = json.loads(open(sys.argv[1]).read()), int(sys.argv[2])
+together = threading.Barrier(readers)
+found = [None] * readers
+
+def read(number):
+    together.wait()
+    try:
+        with open(paths[number % len(paths)], "rb") as file:
+            found[number] = hashlib.md5(file.read()).hexdigest()
+    except OSError as error:
+        found[number] = str(error)
+
+threads = [threading.Thread(target=read, args=[n], daemon=True) for n in range(readers)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+print(json.dumps(found))
+os._exit(0)
+"""
+
+
+def slow_scan(site: Site) -> ScanMade:
+    """A scan that takes two seconds or more: 20 patches of frames that no kernel reads."""
+    return make_scan(
+        site.raw, horz=64, vert=20, detector="400x400", codec="gzip", unique=4, keep_frames=False
+    )
+
+
+def read_aside(site: Site, path: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A process that copies a file of the mount, when computing it has begun."""
+    copy = site.base / "copy"
+    process = site.reading(COPY, site.mnt / path, copy)
+
+    def begun() -> bool:
+        stats = json.loads((site.mnt / ".dadafs/stats.json").read_text())
+        return bool(stats["farm"]["in_flight"] and stats["patches_computed"])
+
+    until(begun, "patches are computed")
+    return process, copy
+
+
+def test_a_peer_that_is_killed_in_the_middle_of_a_read(own: Site) -> None:
+    made = slow_scan(own)
+    path = "scan42/darkfield/horz=64/vert=20.npy"
+    killed = own.pid_of("peer")
+    process, copy = read_aside(own, path)
+    os.kill(killed, signal.SIGKILL)
+    done(process)
+    assert copy.read_bytes() == contents(own.mnt / path)
+    assert_array_equal(own.load(path), plain.folded(made.sums, 64, 20))
+    stats = own.stats()
+    assert stats["processes"] == {"server": 1, "peer": 2}
+    assert stats["farm"]["patches_retried"] >= 1
+    assert own.pid_of("peer") != killed
+    assert "the peer ended (signal 9); it is started again" in own.errors()
+
+
+def test_a_server_that_is_killed(own: Site) -> None:
+    first = make_scan(own.raw, name="first", horz=5, vert=4)
+    assert_array_equal(own.load("first/darkfield/horz=5.npy"), plain.folded(first.sums, 5, 4))
+    killed = own.pid_of("server")
+    os.kill(killed, signal.SIGKILL)
+    second = make_scan(own.raw, name="second", horz=6, vert=4)
+    assert_array_equal(own.load("second/darkfield/horz=6.npy"), plain.folded(second.sums, 6, 4))
+    assert_array_equal(own.load("first/darkfield/horz=4.npy"), plain.folded(first.sums, 4, 5))
+    assert "the server ended (signal 9); it is started again" in own.errors()
+    assert own.pid_of("server") != killed
+
+
+def test_sigterm_under_load(own: Site) -> None:
+    slow_scan(own)
+    process, _ = read_aside(own, "scan42/darkfield/full.npy")
+    began = time.monotonic()
+    os.kill(own.pid_of("mount"), signal.SIGTERM)
+    own.wait_gone()
+    assert time.monotonic() - began < 5
+    _, complaint = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert b"OSError" in complaint or b"ConnectionAbortedError" in complaint
+    assert os.listdir(own.mnt) == []
+
+
+def test_an_abandoned_read_is_not_computed_to_its_end(own: Site) -> None:
+    slow_scan(own)
+    process, _ = read_aside(own, "scan42/darkfield/full.npy")
+    process.kill()
+    process.communicate()
+    until(lambda: own.stats()["open"]["open_files"] == 0, "the file is closed")
+    assert own.stats()["frames_computed"] < 64 * 20
+
+
+def test_a_thousand_readers_of_two_hundred_results(shared: Site) -> None:
+    made = make_scan(shared.raw, name="crowd", horz=12, vert=8, detector="48x40")
+    names, expected = [], []
+    for number in range(200):
+        x, y = number % 20, number // 20
+        extension = "npy" if number % 2 else "tif"
+        names.append(f"crowd/darkfield/roi={x},{y},20,30/horz=12.{extension}")
+        chosen = plain.selection(made, roi=(x, y, 20, 30))
+        expected.append(plain.folded(plain.counts(made, chosen), 12, 8))
+    listed = shared.base / "crowd.json"
+    listed.write_text(json.dumps([str(shared.mnt / name) for name in names]))
+    with shared.computing(frames=200 * 96):  # whoever wants the same waits for the same
+        found = json.loads(done(shared.reading(CROWD, listed, "1000"), 90))
+    sums = [hashlib.md5(contents(shared.mnt / name)).hexdigest() for name in names]
+    assert [found[number] for number in range(1000)] == sums * 5
+    for name, numbers in zip(names, expected, strict=True):
+        if name.endswith("npy"):
+            assert_array_equal(shared.load(name), numbers)
+    until(lambda: shared.stats()["open"]["open_files"] == 0, "nothing is open")
