@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 
 from dadafs.errors import ProtocolError, Unreachable
 from dadafs.rpc import framing
 from dadafs.rpc.calls import Request, decode_reply, encode_request
-from dadafs.rpc.framing import Limits, Message
+from dadafs.rpc.framing import Limits, Message, Stream, socket_of
+from dadafs.rpc.security import Credentials
 
 R = TypeVar("R")
 IDLE_CONNECTIONS = 16  # kept open between calls; more come and go with bursts
 CONNECT_TIMEOUT_S = 10.0
 
 
-def unix_connector(path: str) -> Callable[[], Awaitable[trio.SocketStream]]:
+Connector: TypeAlias = Callable[[], Awaitable[Stream]]
+
+
+def unix_connector(path: str) -> Connector:
     """A way to connect to the Unix socket at `path`."""
 
-    async def connect() -> trio.SocketStream:
+    async def connect() -> Stream:
         return await trio.open_unix_socket(path)
+
+    return connect
+
+
+def tcp_connector(host: str, port: int, credentials: Credentials | None, role: str) -> Connector:
+    """A way to connect to a node of that role, by TLS where there are credentials."""
+
+    async def connect() -> Stream:
+        plain = await trio.open_tcp_stream(host, port)
+        if credentials is None:
+            return plain
+        try:
+            return await credentials.connect(plain, role)
+        except BaseException:
+            plain.socket.close()
+            raise
 
     return connect
 
@@ -35,7 +55,7 @@ class Pool:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[trio.SocketStream]],
+        connect: Connector,
         *,
         name: str,
         limits: Limits | None = None,
@@ -43,7 +63,7 @@ class Pool:
         self._connect = connect
         self._name = name
         self._limits = limits or Limits()
-        self._idle: list[trio.SocketStream] = []
+        self._idle: list[Stream] = []
 
     async def call(self, request: Request[R]) -> tuple[R, memoryview]:
         """Send `request`; its reply and payload. The caller sets the deadline.
@@ -62,17 +82,17 @@ class Pool:
             message = await self._call_on(await self._open(), request)
         return decode_reply(message.header, request), memoryview(message.payload)
 
-    async def _open(self) -> trio.SocketStream:
+    async def _open(self) -> Stream:
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 stream = await self._connect()
-        except (OSError, trio.TooSlowError) as exc:
-            reason = str(exc) or "timed out"
+        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as exc:
+            reason = str(exc.__cause__ or exc) or "timed out"
             raise Unreachable(f"{self._name} does not answer: {reason}") from exc
         framing.tune(stream)
         return stream
 
-    async def _call_on(self, stream: trio.SocketStream, request: Request[Any]) -> Message:
+    async def _call_on(self, stream: Stream, request: Request[Any]) -> Message:
         """The answer, a whole message, which may report an error of the other side."""
         whole = False
         try:
@@ -89,10 +109,10 @@ class Pool:
             if whole and len(self._idle) < IDLE_CONNECTIONS:
                 self._idle.append(stream)
             else:
-                stream.socket.close()
+                socket_of(stream).close()
         return message
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
-            self._idle.pop().socket.close()
+            socket_of(self._idle.pop()).close()

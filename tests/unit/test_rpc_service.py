@@ -299,7 +299,7 @@ async def test_nonsense_ends_its_connection_and_no_other(
     assert host.calls == 2
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
-    assert lines[0].startswith("host: connection dropped: ")
+    assert lines[0].startswith("host: connection of a local caller dropped: ")
 
 
 GOOD = framed(encode_request(Double(7)))
