@@ -25,7 +25,8 @@ AT, END, BLOCK_START, BLOCK_END, LITERALS, TOKEN, MATCH, OFFSET, BLOCK_BYTES, LE
 window; literals left when the room was full, and the token they came with, -1 for none; bytes left
 of a match, and its offset; bytes in a block; bytes of the frame behind this block."""
 
-_4, _15 = np.uint64(4), np.uint64(15)
+_0, _1, _2, _4, _5, _15, _23, _32 = (np.uint64(i) for i in (0, 1, 2, 4, 5, 15, 23, 32))
+_ROOM = np.uint64(ROOM)
 _WINDOW_WORDS = (ROOM + 64 + SLACK) // 8
 
 
@@ -68,66 +69,70 @@ def _next_block(base, length, filled, state):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _sequences(base, length, target, filled, state):  # type: ignore[no-untyped-def]
-    """Decode LZ4 sequences until the block ends or the room is full; how far it is filled."""
+def _sequences(base, length, window, filled, state):  # type: ignore[no-untyped-def]
+    """Decode LZ4 sequences until the block ends or the room is full; how far it is filled.
+
+    `window` and all but the state are addresses.
+    """
     at, end = base + np.uint64(state[AT]), base + np.uint64(state[END])
     limit = base + np.uint64(length)
+    target, room = window + np.uint64(filled), window + _ROOM
+    start, stop = window + np.uint64(state[BLOCK_START]), window + np.uint64(state[BLOCK_END])
+    last = stop - _5  # the format: the last 5 bytes are literals
     token = np.uint64(state[TOKEN])
     resumed = state[TOKEN] >= 0
     state[TOKEN] = -1
-    while resumed or filled < ROOM:
+    while resumed or target < room:
         if not resumed:
             if at >= end:
                 return CORRUPT
             token = load1(at)
-            at += np.uint64(1)
+            at += _1
             count = token >> _4
-            if count != _15 and at + np.uint64(32) <= limit:
-                copy16(target + np.uint64(filled), at)
+            if count != _15 and at + _32 <= limit:
+                copy16(target, at)
             else:
                 if count == _15:
                     count, at = extended(count, at, end)
-                    if at == np.uint64(0):
+                    if at == _0:
                         return CORRUPT
-                if count > end - at or np.int64(count) > state[BLOCK_END] - filled:
+                if count > end - at or count > stop - target:
                     return CORRUPT
-                if np.int64(count) > ROOM - filled:
+                if count > room - target:
                     state[LITERALS] = np.int64(count)
                     state[TOKEN] = np.int64(token)
                     break
-                copy_literals(target + np.uint64(filled), at, count, limit)
+                copy_literals(target, at, count, limit)
             at += count
-            filled += np.int64(count)
+            target += count
         resumed = False
-        if at + np.uint64(2) > end:
-            if at == end and filled == state[BLOCK_END]:
+        if at + _2 > end:
+            if at == end and target == stop:
                 break
             return CORRUPT
         offset = load2(at)
-        at += np.uint64(2)
+        at += _2
         count = token & _15
         if count == _15:
             count, at = extended(count, at, end)
-            if at == np.uint64(0):
+            if at == _0:
                 return CORRUPT
-        size = np.int64(count + _4)
-        if (
-            offset == np.uint64(0)
-            or np.int64(offset) > filled - state[BLOCK_START]
-            or size > state[BLOCK_END] - 5 - filled
-        ):
+        count += _4
+        if offset == _0 or offset > target - start or target + count > last:
             return CORRUPT
-        if size <= 23:
-            copy_short(target + np.uint64(filled), offset)
+        if count <= _23:
+            copy_short(target, offset)
         else:
-            part = min(size, max(ROOM - filled, 0))
-            copy_match(target + np.uint64(filled), offset, np.uint64(part))
-            state[MATCH] = size - part
-            state[OFFSET] = np.int64(offset)
-            size = part
-        filled += size
+            part = count
+            if target + count > room:
+                part = room - target if target < room else _0
+                state[MATCH] = np.int64(count - part)
+                state[OFFSET] = np.int64(offset)
+            copy_match(target, offset, part)
+            count = part
+        target += count
     state[AT] = np.int64(at - base)
-    return filled
+    return np.int64(target - window)
 
 
 @inlined

@@ -181,6 +181,25 @@ def test_moments_wrap_at_64_bits() -> None:
     check(plan, codec, chunk, frame)
 
 
+@pytest.mark.parametrize("kind", ["bitshuffle-lz4", "lz4", "none"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_largest_counts_in_long_rows_fit_the_sums(dtype: str, kind: str) -> None:
+    """Vectors add up many pixels in lanes of 32 bits: 4096 words of them, or 64 with factors."""
+    frame = np.full((2, 140_001), np.iinfo(dtype).max - 1, dtype)
+    chunk, codec = encode(frame, kind)
+    count, width = int(frame[0, 0]), 140_001
+    x, xx = width * (width - 1) // 2, (width - 1) * width * (2 * width - 1) // 6
+    wanted = [count * n % 2**64 for n in (2 * width, 2 * x, width, 2 * xx, x, width)]
+    for reduction in ("counts", "moments"):
+        prepared = REDUCTIONS[reduction].prepare(plan_of(reduction, codec, None))
+        out = np.zeros(prepared.value_shape, np.uint64)
+        assert prepared.chunk(chunk, codec, out)
+        assert out.tolist() == wanted[: out.size]
+        out[:] = 0
+        prepared.frame(frame, out)
+        assert out.tolist() == wanted[: out.size]
+
+
 def test_frames_of_other_shape_or_dtype_are_refused() -> None:
     prepared = REDUCTIONS["moments"].prepare(Plan("moments", "", 2, 3, "<u2"))
     out = np.zeros(6, np.uint64)
