@@ -48,12 +48,13 @@ def _server(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
 def _peer(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
     from dadafs.cache.store import Store
     from dadafs.client.peer import Peer
+    from dadafs.client.sources import LocalSource
     from dadafs.plugins import load_plugins
     from dadafs.scans.tree import RawTree
 
     load_plugins(options.plugins)
     results = Store(options.cache / "results", options.results_bytes)
-    peer = Peer(RawTree(options.root), results, options.threads)
+    peer = Peer(LocalSource(RawTree(options.root)), results, options.threads)
     peer.warm_up()
     return peer.service(), results.close
 

@@ -40,7 +40,7 @@ class Item:
     version: str = ""
     """Of the content: when it is another, what was cached of it is wrong."""
     live: bool = False
-    """Different at every look: not to be cached at all."""
+    """A text that may be longer at the next look: neither it nor its size is to be cached."""
 
 
 Texts: TypeAlias = dict[bytes, Callable[[], Awaitable[str]]]
@@ -126,7 +126,7 @@ class Namespace:
     async def open(self, path: bytes) -> tuple[VirtualFile, Item]:
         """The file at `path`, open for reading."""
         item = await self.item(path)
-        if item.live:
+        if _first(path) == DIAGNOSIS:
             return TextFile((await self._diagnosis[_last(path)]()).encode()), item
         if path == README.encode():
             return TextFile((await self._root_readme()).encode()), item
@@ -189,7 +189,8 @@ class Namespace:
                 return Item(_file(scan, size), identity, version)
             case _:
                 text = await self._text(scan, node)
-                return Item(_file(scan, len(text)), identity, version)
+                live = isinstance(node, paths.ScanText)
+                return Item(_file(scan, len(text)), identity, version, live)
 
     async def _text(self, scan: Scan, node: paths.Node) -> bytes:
         match node:
@@ -246,7 +247,7 @@ class Namespace:
         root = (await self._link.resolve(b"")).attributes
         size = len((await self._root_readme()).encode())
         attributes = replace_attributes(root, "file", size, root.mode & 0o444)
-        return Item(attributes, README.encode(), str(size))
+        return Item(attributes, README.encode(), live=True)
 
     async def _diagnosis_item(self, path: bytes) -> Item:
         root = (await self._link.resolve(b"")).attributes

@@ -6,28 +6,35 @@ import logging
 import os
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import trio
+from numpy.typing import NDArray
 
 from analysis import kernels
 from analysis.plan import Plan
 from analysis.plugins import PluginFailed
 from analysis.reductions import REDUCTIONS, Prepared, Status
-from analysis.reductions.patterns import PreparedPattern
-from analysis.reductions.shapes import is_per_frame
+from analysis.reductions.patterns import Pattern, PreparedPattern
+from analysis.reductions.shapes import is_per_frame, value_type
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
 from dadafs.client.reducing import FrameReducer, PatternReducer, Reducer, reduce_frames
+from dadafs.client.shared import SharedResults
+from dadafs.client.sources import Chunks, FrameSource
 from dadafs.errors import BadData, ComputationFailed
 from dadafs.keys import patch_key
+from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import AskReport, Compute, Report
-from dadafs.rpc.service import Answer, Service
+from dadafs.rpc.security import Credentials
+from dadafs.rpc.service import Answer, Handler, Service
 from dadafs.scans.model import FrameSlice
 from dadafs.scans.slices import LENGTH_BYTES
-from dadafs.scans.tree import RawTree
 
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 PREPARED_PLANS = 4  # a 4M mask with its tables takes 1 to 20 MB
@@ -39,6 +46,37 @@ MAX_SPAN_FRAMES = 1 << 24  # a portion of a pattern over a region leaves out mos
 MAX_PIXELS = 1 << 28
 
 
+class Work:
+    """One patch while it is computed. Used in one thread at a time."""
+
+    def __init__(self, prepared: Prepared, frames: FrameSlice) -> None:
+        self._prepared = prepared
+        self._frames = frames
+        self._pattern: Pattern | None = None
+        self._values: NDArray[Any] | None = None
+        if isinstance(prepared, PreparedPattern):
+            self._pattern = prepared.new()
+            self._reducer: Reducer = PatternReducer(prepared, self._pattern)
+        else:
+            shape = (frames.count, *prepared.value_shape)
+            self._values = np.zeros(shape, prepared.value_dtype)
+            self._reducer = FrameReducer(prepared, self._values)
+        self.status: NDArray[np.uint8] = np.full(frames.count, Status.MISSING, np.uint8)
+        self.unreadable = 0
+
+    def reduce(self, chunks: Chunks, part: FrameSlice) -> None:
+        """Reduce a part of the frames."""
+        self.unreadable += reduce_frames(chunks, part, self.status, self._reducer)
+
+    def encoded(self) -> bytes:
+        """The values, when all parts are reduced."""
+        if self._values is not None:
+            return PatchValues(self.status, self._values).encode()
+        assert isinstance(self._prepared, PreparedPattern)
+        assert self._pattern is not None
+        return PatternValues(self.status, self._prepared.layers(self._pattern)).encode()
+
+
 class Peer:
     """Computes patches. Its threads share prepared plans, which are immutable.
 
@@ -46,9 +84,17 @@ class Peer:
     of it was read from the very content that the slice names.
     """
 
-    def __init__(self, tree: RawTree, results: Store, threads: int) -> None:
-        self._tree = tree
+    def __init__(
+        self,
+        source: FrameSource,
+        results: Store,
+        threads: int,
+        shared: SharedResults | None = None,
+    ) -> None:
+        """With `shared`, results are also looked up at the server, and given to it."""
+        self._source = source
         self._results = results
+        self._shared = shared
         self._threads = threads
         self._limiter = trio.CapacityLimiter(threads)
         self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
@@ -59,56 +105,66 @@ class Peer:
         """Load the kernels in the background, or compile them where that was never done."""
         threading.Thread(target=kernels.warm, name="warm-up", daemon=True).start()
 
-    def service(self) -> Service:
+    def service(self, credentials: Credentials | None = None) -> Service:
         """The RPC service of this peer."""
-        return Service("peer", {Compute: self._compute, AskReport: self._report})
+        handlers: dict[type[Request[Any]], Handler] = {
+            Compute: self._compute,
+            AskReport: self._report,
+        }
+        return Service("peer", handlers, credentials=credentials)
 
     async def _report(self, request: AskReport) -> Answer:
         facts = {"kernels": kernels.VERSION, "lz4": kernels.decoder_name()}
         return Report(os.getpid(), self._threads, dict(self._counters), facts), b""
 
     async def _compute(self, request: Compute) -> Answer:
-        work = partial(self._patch, request.plan, request.frames)
-        try:
-            return None, await trio.to_thread.run_sync(work, limiter=self._limiter)
-        except PluginFailed as exc:
-            raise ComputationFailed(f"plug-in {exc}") from exc
-
-    def _patch(self, plan: Plan, frames: FrameSlice) -> bytes:
-        """The encoded values of one patch, from the store or computed. Runs in a thread."""
+        """The encoded values of one patch: from a store, or computed."""
+        plan, frames = request.plan, request.frames
         check(plan, frames)
         digest = plan.digest()
         key = patch_key(digest, frames)
-        known = self._results.get(key) if plan.reduction not in NOT_STORED else None
-        prepared = self._prepare(digest, plan)
-        if known is not None and self._fits(known, prepared, frames):
-            self._counters["patches_from_store"] += 1
-            return known
-        status = np.full(frames.count, Status.MISSING, np.uint8)
-        if isinstance(prepared, PreparedPattern):
-            pattern = prepared.new()
-            reducer: Reducer = PatternReducer(prepared, pattern)
-            unreadable = reduce_frames(self._tree, frames, status, reducer)
-            encoded = PatternValues(status, prepared.layers(pattern)).encode()
-        else:
-            values = np.zeros((frames.count, *prepared.value_shape), prepared.value_dtype)
-            reducer = FrameReducer(prepared, values)
-            unreadable = reduce_frames(self._tree, frames, status, reducer)
-            encoded = PatchValues(status, values).encode()
-        self._counters["patches"] += 1
-        self._counters["frames"] += int(np.count_nonzero(status == Status.OK))
-        self._counters["corrupt_frames"] += int(np.count_nonzero(status == Status.CORRUPT))
-        if not unreadable and plan.reduction not in NOT_STORED:
-            self._results.put(key, encoded)
-        return encoded
-
-    def _fits(self, known: bytes, prepared: Prepared, frames: FrameSlice) -> bool:
-        shape = (frames.count, *prepared.value_shape)
+        keeps = plan.reduction not in NOT_STORED
+        if keeps and (known := await self._known(key, plan, frames)) is not None:
+            return None, known
         try:
-            PatchValues.decode(known, frames.count, shape, prepared.value_dtype)
-        except BadData:
-            return False
-        return True
+            work = await self._in_thread(lambda: Work(self._prepare(digest, plan), frames))
+            for part in self._source.batches(frames):
+                chunks = await self._source.gather(part)
+                await self._in_thread(partial(work.reduce, chunks, part))
+            encoded = await self._in_thread(work.encoded)
+        except PluginFailed as exc:
+            raise ComputationFailed(f"plug-in {exc}") from exc
+        self._counters["patches"] += 1
+        self._counters["frames"] += int(np.count_nonzero(work.status == Status.OK))
+        self._counters["corrupt_frames"] += int(np.count_nonzero(work.status == Status.CORRUPT))
+        if keeps and not work.unreadable:
+            self._results.put(key, encoded)
+            if self._shared is not None:
+                self._shared.give(key, encoded)
+        return None, encoded
+
+    async def _in_thread(self, work: Callable[[], R]) -> R:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def _known(self, key: bytes, plan: Plan, frames: FrameSlice) -> bytes | None:
+        """The stored values of a patch, of this peer or of all."""
+        shape, dtype = value_type(plan)
+        for name, store in (("store", self._results), ("server", self._shared)):
+            if store is None:
+                continue
+            known = store.get(key) if isinstance(store, Store) else await store.find(key)
+            if known is None:
+                continue
+            try:
+                PatchValues.decode(known, frames.count, (frames.count, *shape), dtype)
+            except BadData as exc:
+                log.warning("a stored result was bad and is computed again: %s", exc)
+                continue
+            self._counters[f"patches_from_{name}"] += 1
+            if name == "server":
+                self._results.put(key, known)
+            return known
+        return None
 
     def _prepare(self, digest: bytes, plan: Plan) -> Prepared:
         with self._lock:

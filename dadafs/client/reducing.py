@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from analysis.codec import Codec
 from analysis.reductions import Prepared, Status
 from analysis.reductions.patterns import Pattern, PreparedPattern
-from dadafs.errors import BadData, ComputationFailed, NoSuchPath, Stale
+from dadafs.client.sources import Chunks, RunReader
+from dadafs.errors import BadData, ComputationFailed
 from dadafs.scans.decode import decode
 from dadafs.scans.model import ChunkRun, FrameSlice
-from dadafs.scans.slices import chunks
-from dadafs.scans.tree import RawTree, identity_of
+from dadafs.scans.slices import chunks as places
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class PatternReducer:
 
 
 def reduce_frames(
-    tree: RawTree, frames: FrameSlice, status: NDArray[np.uint8], reducer: Reducer
+    chunks: Chunks, frames: FrameSlice, status: NDArray[np.uint8], reducer: Reducer
 ) -> int:
     """Have `reducer` take every frame of a patch that has a chunk; note in `status` what became
     of it.
@@ -85,32 +85,24 @@ def reduce_frames(
     """
     unreadable = 0
     for run in frames.runs:
-        try:
-            fd = tree.open(run.path)
-        except NoSuchPath as exc:
-            raise Stale(f"{os.fsdecode(run.path)} has vanished") from exc
-        try:
-            _check_identity(fd, run)
-            unreadable += _reduce_run(fd, run, frames.first, status, reducer)
-            _check_identity(fd, run)
-        finally:
-            os.close(fd)
+        with chunks.run(run) as reader:
+            unreadable += _reduce_run(reader, run, frames.first, status, reducer)
     return unreadable
 
 
 def _reduce_run(
-    fd: int, run: ChunkRun, first: int, status: NDArray[np.uint8], reducer: Reducer
+    reader: RunReader, run: ChunkRun, first: int, status: NDArray[np.uint8], reducer: Reducer
 ) -> int:
     unreadable = 0
     fused = reducer.fuses(run.codec)
-    for number, offset, length in chunks(run):
+    for number, offset, length in places(run):
         trio.from_thread.check_cancelled()
         if length > MAX_CHUNK_BYTES:
             raise ComputationFailed(f"chunk of {length} bytes refused")
         index = number - first
         status[index] = Status.CORRUPT
         try:
-            chunk = os.pread(fd, length, offset)
+            chunk = reader.read(offset, length)
         except OSError as exc:
             log.warning("%s: frame %d: %s", os.fsdecode(run.path), number, exc)
             unreadable += 1
@@ -132,8 +124,3 @@ def _decoded(reducer: Reducer, chunk: bytes, codec: Codec, index: int) -> bool:
         return False
     reducer.frame(frame, index)
     return True
-
-
-def _check_identity(fd: int, run: ChunkRun) -> None:
-    if identity_of(os.fstat(fd)) != run.identity:
-        raise Stale(f"{os.fsdecode(run.path)} has changed")

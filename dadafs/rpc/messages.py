@@ -8,7 +8,7 @@ import msgspec
 
 from analysis.plan import Plan
 from dadafs.rpc.calls import Request
-from dadafs.scans.model import DataFile, Entry, FrameSlice, Resolved, Scan
+from dadafs.scans.model import DataFile, Entry, FrameSlice, Identity, Resolved, Scan
 
 
 class Resolve(Request[Resolved], frozen=True):
@@ -55,6 +55,64 @@ class Locate(Request[FrameSlice], frozen=True):
     count: int
     version: str
     reply: ClassVar[type] = FrameSlice
+
+
+class Fragments(msgspec.Struct, frozen=True):
+    """What goes with the bytes of consecutive fragments, which are the payload."""
+
+    sizes: tuple[int, ...]
+    """Bytes of each; only the last of a file is shorter than FRAGMENT_BYTES."""
+    sums: tuple[int, ...]
+    """Checksum of each, for whoever uses it to verify."""
+
+
+class ReadFragments(Request[Fragments], frozen=True):
+    """To the server: consecutive fragments of a raw file of just this content."""
+
+    path: bytes
+    identity: Identity
+    first: int
+    """Index of the first fragment."""
+    count: int
+    reply: ClassVar[type] = Fragments
+
+
+class FindResults(Request[tuple[int, ...]], frozen=True):
+    """To the server: shared results by key; their sizes, -1 for none, payload is their bytes."""
+
+    keys: tuple[bytes, ...]
+    reply: ClassVar[type] = tuple[int, ...]
+
+
+class KeepResults(Request[None], frozen=True):
+    """To the server, by peers: results for everybody."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+    reply: ClassVar[type] = type(None)
+
+
+class Announce(Request[None], frozen=True):
+    """To the server, by peers, every so often: I am here and answer on this port."""
+
+    name: str
+    port: int
+    threads: int
+    reply: ClassVar[type] = type(None)
+
+
+class PeerEntry(msgspec.Struct, frozen=True):
+    """A peer that the server knows."""
+
+    name: str
+    host: str
+    port: int
+    threads: int
+
+
+class ListPeers(Request[tuple[PeerEntry, ...]], frozen=True):
+    """To the server: who computes."""
+
+    reply: ClassVar[type] = tuple[PeerEntry, ...]
 
 
 class Compute(Request[None], frozen=True):

@@ -31,6 +31,26 @@ def concatenated(slices: Sequence[FrameSlice]) -> FrameSlice:
     return FrameSlice(first.first, last.first + last.count - first.first, runs)
 
 
+def limited(frames: FrameSlice, most: int) -> Iterator[FrameSlice]:
+    """The listed frames of a slice, in slices that list at most `most` each; none is left out."""
+    runs: list[ChunkRun] = []
+    room = most
+    for run in frames.runs:
+        begin, end = run.first, run.first + len(run.lengths) // LENGTH_BYTES
+        while begin < end:
+            stop = min(end, begin + room)
+            part = _cut_run(run, begin, stop)
+            assert part is not None
+            runs.append(part)
+            room -= stop - begin
+            begin = stop
+            if not room:
+                yield FrameSlice(frames.first, frames.count, tuple(runs))
+                runs, room = [], most
+    if runs:
+        yield FrameSlice(frames.first, frames.count, tuple(runs))
+
+
 def _cut_run(run: ChunkRun, start: int, stop: int) -> ChunkRun | None:
     length = len(run.lengths) // LENGTH_BYTES
     low = max(start - run.first, 0)
