@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +41,29 @@ def test_a_truncated_data_file(shared: Site) -> None:
     assert_array_equal(result, plain.folded(expected, 10, 6))
     assert np.isnan(shared.load("cut/dpc/horz=10.npy"))[:, 2:4].all()
     assert "cut: frames 20-39 missing: NaN there" in shared.errors()
-
-    def told() -> bool:
-        os.stat(shared.mnt / "cut/README.txt")  # what grows now must not be cut to this size
-        text = (shared.mnt / "cut/README.txt").read_text()
-        assert text.endswith("has a README.txt with its parameters.\n")
-        return "problem: cut_data_000002.h5" in text
-
-    until(told, "the problem is told")
     eio(shared.mnt / "cut/frames/000020.npy")
     assert_array_equal(shared.load("cut/frames/000040.npy"), made.frames[made.which[40]])
     raw = made.data_files[1]
     assert contents(shared.mnt / "cut/raw" / raw.name) == raw.read_bytes()
     alive(shared)
+
+
+def test_a_text_that_grows_is_never_cut(shared: Site) -> None:
+    made = make_scan(shared.raw, name="told", horz=4, vert=2, images_per_file=4)
+    truncate(made.data_files[1], 0.5)
+    readme = shared.mnt / "told/README.txt"
+    os.stat(shared.mnt / "told/darkfield")
+    time.sleep(0.6)  # what the mount knows of the scan is to grow old before
+    os.stat(readme)  # the size that the kernel is told now
+    shared.load("told/darkfield/full.npy")  # finds the damage
+    time.sleep(0.5)  # now the mount asks again, but the kernel does not
+
+    def told() -> bool:
+        text = readme.read_text()
+        assert text.endswith("has a README.txt with its parameters.\n")
+        return "problem: told_data_000002.h5" in text
+
+    until(told, "the problem is told")
 
 
 @pytest.mark.parametrize("codec", ["bitshuffle", "lz4", "gzip"])
