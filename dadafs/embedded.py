@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from dadafs.rpc.service import Service, listening
+from dadafs.config import address
+from dadafs.rpc.service import listening
 
 LOG_FORMAT = "dadafs: %(levelname)s: %(message)s"
 
@@ -23,7 +25,9 @@ def main() -> None:
     parser.add_argument("role", choices=("server", "peer"))
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
-    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--server", type=address)
+    parser.add_argument("--tls", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--plugins", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -31,38 +35,41 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    service, close = (_server if options.role == "server" else _peer)(options)
-    try:
-        trio.run(_serve, service, options.listen_fd, options.lifeline_fd)
-    finally:
-        close()
+    role = _server if options.role == "server" else _peer
+    trio.run(_serve, role(options), options.listen_fd, options.lifeline_fd)
 
 
-def _server(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
-    from dadafs.server.service import RawServer
-
-    server = RawServer(options.root, options.cache)
-    return server.service(), server.close
+Role = Callable[[trio.SocketListener], Awaitable[None]]
 
 
-def _peer(options: argparse.Namespace) -> tuple[Service, Callable[[], None]]:
-    from dadafs.cache.store import Store
-    from dadafs.client.peer import Peer
-    from dadafs.client.sources import LocalSource
-    from dadafs.plugins import load_plugins
-    from dadafs.scans.tree import RawTree
+def _server(options: argparse.Namespace) -> Role:
+    from dadafs.server.serving import ServerConfig, serve_raw
 
-    load_plugins(options.plugins)
-    results = Store(options.cache / "results", options.results_bytes)
-    peer = Peer(LocalSource(RawTree(options.root)), results, options.threads)
-    peer.warm_up()
-    return peer.service(), results.close
+    config = ServerConfig(options.root, options.cache)
+    return lambda listener: serve_raw(config, [listener])
 
 
-async def _serve(service: Service, listen_fd: int, lifeline_fd: int) -> None:
+def _peer(options: argparse.Namespace) -> Role:
+    from dadafs.client.peering import PeerConfig, serve_peer
+
+    return partial(
+        serve_peer,
+        PeerConfig(
+            options.cache,
+            options.results_bytes,
+            options.threads,
+            root=options.root,
+            server=options.server,
+            tls=options.tls,
+            plugins=options.plugins,
+        ),
+    )
+
+
+async def _serve(role: Role, listen_fd: int, lifeline_fd: int) -> None:
     listener = listening(socket.socket(fileno=listen_fd))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(service.serve, listener)
+        nursery.start_soon(role, listener)
         async with trio.lowlevel.FdStream(os.dup(lifeline_fd)) as lifeline:
             await lifeline.receive_some(1)
         nursery.cancel_scope.cancel()

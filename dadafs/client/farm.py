@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -103,8 +103,15 @@ class Farm:
     ended if begun; jobs with queued tickets stand in `_turns`, the next to be served first.
     """
 
-    def __init__(self, results: Store, memory: MemoryCache[bytes, Values]) -> None:
+    def __init__(
+        self, results: Store, memory: MemoryCache[bytes, Values], *, keep: bool = False
+    ) -> None:
+        """With `keep`, values that come from computers are also put into `results`."""
         self._results = results
+        self._keep = keep
+        self._computers: dict[str, Computer] = {}
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
         self._memory = memory
         self._tickets: dict[bytes, Ticket] = {}
         self._turns: OrderedDict[int, Job] = OrderedDict()
@@ -112,10 +119,32 @@ class Farm:
         self._waiting: Counter[Job] = Counter()
         self.counters: Counter[str] = Counter()
 
-    async def serve(self, computers: Iterable[Computer]) -> None:
+    async def serve(self) -> None:
         """Keep the computers busy until cancelled."""
         async with trio.open_nursery() as nursery:
-            for computer in computers:
+            self._nursery = nursery
+            for computer in self._computers.values():
+                nursery.start_soon(self._employ, computer)
+            await trio.sleep_forever()
+
+    def join(self, computer: Computer) -> None:
+        """Give patches to this computer from now on."""
+        self.leave(computer.name)
+        self._computers[computer.name] = computer
+        if self._nursery is not None:
+            self._nursery.start_soon(self._employ, computer)
+
+    def leave(self, name: str) -> None:
+        """Give it no more, and what it had to others."""
+        self._computers.pop(name, None)
+        scope = self._scopes.pop(name, None)
+        if scope is not None:
+            scope.cancel()
+
+    async def _employ(self, computer: Computer) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[computer.name] = scope
+            async with trio.open_nursery() as nursery:
                 for _ in range(computer.slots):
                     nursery.start_soon(self._slot, computer)
 

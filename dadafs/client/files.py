@@ -7,7 +7,12 @@ from typing import Protocol
 
 import trio
 
+from dadafs.client.fragments import FragmentCache
 from dadafs.errors import BadData
+from dadafs.scans.model import Attributes, Identity
+from dadafs.scans.tree import RawTree
+
+READ_AHEAD_BYTES = 8 << 20  # two calls of four fragments, under way together
 
 
 class VirtualFile(Protocol):
@@ -42,6 +47,70 @@ class TextFile:
 
     async def ahead(self, offset: int) -> None:
         """Nothing is ever computed."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class RawFiles(Protocol):
+    """How this machine gets at raw files."""
+
+    def open(self, path: bytes, attributes: Attributes) -> VirtualFile:
+        """The raw file at `path` of the raw tree. NoSuchPath, NotPermitted."""
+
+
+class LocalRawFiles:
+    """A raw tree on this machine."""
+
+    def __init__(self, tree: RawTree) -> None:
+        self._tree = tree
+
+    def open(self, path: bytes, attributes: Attributes) -> VirtualFile:
+        """The file as it is now."""
+        return LocalRawFile(self._tree.open(path))
+
+
+class RemoteRawFiles:
+    """A raw tree that only the server sees."""
+
+    def __init__(self, fragments: FragmentCache) -> None:
+        self._fragments = fragments
+
+    def open(self, path: bytes, attributes: Attributes) -> VirtualFile:
+        """The file with the content that `attributes` tell of."""
+        identity = Identity(attributes.size, attributes.mtime_ns, attributes.inode)
+        return RemoteRawFile(path, identity, self._fragments)
+
+
+class RemoteRawFile:
+    """A raw file, fragment by fragment from the server; reads fail with Stale once it changes."""
+
+    def __init__(self, path: bytes, identity: Identity, fragments: FragmentCache) -> None:
+        self._path = path
+        self._identity = identity
+        self._fragments = fragments
+        self._run_end = 0
+
+    async def at_hand(self, offset: int, size: int) -> bool:
+        """Nothing is ever computed."""
+        return True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """A piece of the file; who reads on gets what follows fetched with it."""
+        size = max(0, min(size, self._identity.size - offset))
+        goes_on = offset == self._run_end and offset > 0
+        self._run_end = offset + size
+        held = self._fragments.held(self._path, self._identity, offset, size)
+        if held is not None and size:
+            return held
+        if goes_on and size:
+            more = min(size + READ_AHEAD_BYTES, self._identity.size - offset)
+            data = await self._fragments.read(self._path, self._identity, offset, more)
+            return data[:size]
+        return await self._fragments.read(self._path, self._identity, offset, size)
+
+    async def ahead(self, offset: int) -> None:
+        """Reading does it."""
 
     def close(self) -> None:
         """Nothing is held."""

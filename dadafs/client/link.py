@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,8 +27,10 @@ from dadafs.scans.model import DataFile, Entry, FrameSlice, Resolved, Scan
 
 R = TypeVar("R")
 FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's own timeout too
-REMEMBERED = 4096
+REMEMBERED = 20_000  # answers
+LISTED = 200_000  # entries of all listings among them: about 100 MB
 DEADLINE_S = 60.0  # the stall deadline of a read; indexing 1000 frames takes milliseconds
+GRACE_S = 2.0  # how long a server is waited for where an old answer will do
 RETRY_S = 0.1  # while the server restarts
 
 
@@ -37,23 +39,53 @@ class _Answer:
     value: Any
     error: DadaError | None
     until: float
+    names: dict[bytes, Entry] = field(default_factory=dict)
+    """Of a listing."""
 
 
 class Link:
     """Questions to the server.
 
-    Invariants: equal questions in flight are one call; `_fresh` holds whole answers only, errors
+    Answers are believed for `fresh_s`. While the server is away, what it said last is believed
+    longer: the tree can be walked and cached results read without it.
+
+    Invariants: equal questions in flight are one call; `_known` holds whole answers only, errors
     the server gave among them; what the line itself does wrong is never remembered.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, fresh_s: float = FRESH_S) -> None:
         self._pool = pool
-        self._fresh: OrderedDict[Request[Any], _Answer] = OrderedDict()
+        self._fresh_s = fresh_s
+        self._known: OrderedDict[Request[Any], _Answer] = OrderedDict()
+        self._listed = 0
+        self._away_until = 0.0
         self._once: Once[Request[Any], _Answer] = Once()
+        self.counters: Counter[str] = Counter()
 
     async def resolve(self, path: bytes) -> Resolved:
         """What a path of the mount leads to. NoSuchPath, NotPermitted."""
+        derived = self._from_listings(path)
+        if derived is not None:
+            return derived
         return await self._remembered(Resolve(path))
+
+    def _from_listings(self, path: bytes) -> Resolved | None:
+        """What listings that are still believed say of a path: no question for each name."""
+        here = b""
+        parts = path.split(b"/") if path else []
+        for number, name in enumerate(parts):
+            listing = self._look(List(here))
+            entry = None if listing is None else listing.names.get(name)
+            if entry is None or entry.attributes.kind == "symlink":
+                return None
+            at = here + b"/" + name if here else name
+            rest = tuple(parts[number + 1 :])
+            if entry.scan:
+                return Resolved("scan", at, entry.attributes, rest)
+            if not rest:
+                return Resolved(entry.attributes.kind, at, entry.attributes)
+            here = at
+        return None
 
     async def list(self, path: bytes) -> tuple[Entry, ...]:
         """The entries of a raw directory."""
@@ -81,8 +113,9 @@ class Link:
 
     def forget(self, path: bytes) -> None:
         """Believe nothing about the scan at `path` any more: a file of it has changed."""
-        self._fresh.pop(Describe(path), None)
-        self._fresh.pop(ListRaw(path), None)
+        directory = path.rpartition(b"/")[0]
+        for request in (Describe(path), ListRaw(path), Resolve(path), List(directory)):
+            self._drop(request)
 
     async def _remembered(self, request: Request[R]) -> R:
         answer = await self._once.get(
@@ -94,27 +127,43 @@ class Link:
         return value
 
     def _look(self, request: Request[Any]) -> _Answer | None:
-        answer = self._fresh.get(request)
-        return answer if answer is not None and trio.current_time() < answer.until else None
+        answer = self._known.get(request)
+        if answer is None:
+            return None
+        now = trio.current_time()
+        return answer if now < max(answer.until, self._away_until) else None
 
     async def _fetch(self, request: Request[Any]) -> _Answer:
         value, error = None, None
+        old = self._known.get(request)
         try:
-            value = await self._call(request)
+            value = await self._call(request, DEADLINE_S if old is None else GRACE_S)
         except Unreachable:
-            raise
+            if old is None:
+                raise
+            self._away_until = trio.current_time() + GRACE_S
+            self.counters["old_answers"] += 1
+            return old
         except DadaError as exc:
             error = exc
-        answer = _Answer(value, error, trio.current_time() + FRESH_S)
-        self._fresh[request] = answer
-        self._fresh.move_to_end(request)
-        while len(self._fresh) > REMEMBERED:
-            self._fresh.popitem(last=False)
+        until = trio.current_time() + self._fresh_s
+        names = {one.name: one for one in value or ()} if isinstance(request, List) else {}
+        self._drop(request)
+        self._known[request] = answer = _Answer(value, error, until, names)
+        self._listed += len(names)
+        while len(self._known) > REMEMBERED or (self._listed > LISTED and len(self._known) > 1):
+            self._drop(next(iter(self._known)))
         return answer
 
-    async def _call(self, request: Request[R]) -> R:
+    def _drop(self, request: Request[Any]) -> None:
+        answer = self._known.pop(request, None)
+        if answer is not None:
+            self._listed -= len(answer.names)
+
+    async def _call(self, request: Request[R], deadline_s: float = DEADLINE_S) -> R:
         """Ask, and while the server is away ask again, until the deadline."""
-        deadline = trio.current_time() + DEADLINE_S
+        deadline = trio.current_time() + deadline_s
+        self.counters["calls"] += 1
         while True:
             try:
                 with trio.fail_at(deadline):
@@ -125,5 +174,5 @@ class Link:
                     raise
                 await trio.sleep(RETRY_S)
             except trio.TooSlowError as exc:
-                line = f"the server did not answer {type(request).__name__} in {DEADLINE_S:.0f} s"
+                line = f"the server did not answer {type(request).__name__} in {deadline_s:.0f} s"
                 raise Unreachable(line) from exc

@@ -5,32 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pyfuse3
 import trio
 
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
-from dadafs.client.children import Child
+from dadafs.client.backends import backend_of
 from dadafs.client.errorlog import ErrorLog
 from dadafs.client.explaining import explain_or_refuse
 from dadafs.client.farm import Farm
-from dadafs.client.link import Link
 from dadafs.client.locator import Locator
 from dadafs.client.mountpoint import prepare, raise_background_limit
 from dadafs.client.namespace import Namespace
 from dadafs.client.operations import Operations
-from dadafs.client.remote import RemotePeer
 from dadafs.client.status import Status
 from dadafs.config import CONTROL, MountConfig, runtime_directory
 from dadafs.plugins import load_plugins
-from dadafs.rpc.messages import AskReport, AskStatus, Explain, Report
-from dadafs.rpc.pool import Pool, unix_connector
-from dadafs.rpc.service import Answer, Service, listening, unix_socket
-from dadafs.scans.tree import RawTree
+from dadafs.rpc.calls import Request
+from dadafs.rpc.messages import AskPeers, AskReport, AskStatus, Explain, Report
+from dadafs.rpc.service import Answer, Handler, Service, listening, unix_socket
 
 log = logging.getLogger(__name__)
 
@@ -52,30 +49,21 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         runtime = runtime_directory(config.mountpoint)
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.cache.mkdir(parents=True, exist_ok=True)
-        children = [_child(role, config) for role in ("server", "peer")]
-        for child in children:
-            stack.callback(child.close)
-        server, peer = (Pool(unix_connector(str(c.path)), name=f"the {c.role}") for c in children)
-        stack.callback(server.close)
-        stack.callback(peer.close)
         results = Store(config.cache / "results", config.results_bytes)
         stack.callback(results.close)
-        farm = Farm(results, MemoryCache(config.memory_bytes))
-        link = Link(server)
-        computer = RemotePeer("the peer", peer, config.threads)
-        status = Status(farm, link, [computer], children, errors)
-        namespace = Namespace(
-            link, Locator(link), farm, results, RawTree(config.root), status.texts()
-        )
+        backend = backend_of(config, stack)
+        link = backend.link
+        farm = Farm(results, MemoryCache(config.memory_bytes), keep=config.server is not None)
+        status = Status(farm, backend, errors)
+        locator = Locator(link)
+        namespace = Namespace(link, locator, farm, results, backend.raw_files, status.texts())
         status.operations = operations = Operations(namespace)
         control = _control(namespace, status)
         listener = listening(unix_socket(runtime / CONTROL))
         stack.callback((runtime / CONTROL).unlink, missing_ok=True)
-        counters: Counter[str] = Counter()
         async with trio.open_nursery() as nursery:
-            for child in children:
-                nursery.start_soon(child.run, counters)
-            nursery.start_soon(farm.serve, [computer])
+            nursery.start_soon(backend.run, farm)
+            nursery.start_soon(farm.serve)
             await link.resolve(b"")
             _mount(operations, config)
             stack.callback(pyfuse3.close, unmount=True)
@@ -86,17 +74,9 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
             nursery.cancel_scope.cancel()
 
 
-def _child(role: str, config: MountConfig) -> Child:
-    options = [f"--root={config.root}", f"--cache={config.cache}"]
-    if role == "peer":
-        options += [f"--threads={config.threads}", f"--results-bytes={config.results_bytes}"]
-        options += [f"--plugins={config.plugins}"] if config.plugins is not None else []
-    return Child(role, runtime_directory(config.mountpoint), options)
-
-
 def _mount(operations: Operations, config: MountConfig) -> None:
     options = set(pyfuse3.default_options)
-    options |= {f"fsname={config.root}", "subtype=dadafs", "ro", "nosuid", "nodev"}
+    options |= {f"fsname={config.source}", "subtype=dadafs", "ro", "nosuid", "nodev"}
     if config.allow_other:
         options.add("allow_other")
     pyfuse3.init(operations, os.fspath(config.mountpoint), options)
@@ -127,7 +107,16 @@ def _control(namespace: Namespace, status: Status) -> Service:
     async def tell(request: AskStatus) -> Answer:
         return await status.stats(), b""
 
+    async def peers(request: AskPeers) -> Answer:
+        return await status.peers(), b""
+
     async def report(request: AskReport) -> Answer:
         return Report(os.getpid(), 0, {}), b""
 
-    return Service("control", {Explain: explain, AskStatus: tell, AskReport: report})
+    handlers: dict[type[Request[Any]], Handler] = {
+        Explain: explain,
+        AskStatus: tell,
+        AskPeers: peers,
+        AskReport: report,
+    }
+    return Service("control", handlers)

@@ -74,8 +74,8 @@ def is_stale(mountpoint: Path) -> bool:
     return False
 
 
-def prepare(root: Path, mountpoint: Path) -> None:
-    """Make sure that `root` can be mounted at `mountpoint`, a stale mount there taken away.
+def prepare(root: Path | None, mountpoint: Path) -> None:
+    """Make sure that `root`, or a server, can be mounted here, a stale mount taken away.
 
     UsageError with one line where it cannot.
     """
@@ -83,7 +83,7 @@ def prepare(root: Path, mountpoint: Path) -> None:
         raise UsageError("/dev/fuse is missing: load the kernel module fuse")
     if shutil.which("fusermount3") is None:
         raise UsageError("fusermount3 is missing: install the package fuse3")
-    if not os.path.isdir(root):
+    if root is not None and not os.path.isdir(root):
         raise UsageError(f"{root}: no such directory to mount")
     mounted = mount_at(mountpoint)
     if mounted is not None:
@@ -94,9 +94,10 @@ def prepare(root: Path, mountpoint: Path) -> None:
     if not os.path.isdir(mountpoint):
         what = "is no directory" if os.path.exists(mountpoint) else "does not exist"
         raise UsageError(f"mount point {mountpoint} {what}; make an empty directory")
-    inner, outer = mountpoint.resolve(), root.resolve()
-    if outer == inner or outer in inner.parents or inner in outer.parents:
-        raise UsageError(f"mount point {mountpoint} and raw tree {root} lie within one another")
+    if root is not None:
+        inner, outer = mountpoint.resolve(), root.resolve()
+        if outer == inner or outer in inner.parents or inner in outer.parents:
+            raise UsageError(f"mount point {mountpoint} and raw tree {root} lie within one another")
     try:
         empty = not any(mountpoint.iterdir())
     except OSError as exc:

@@ -12,7 +12,7 @@ from dadafs import paths
 from dadafs.cache.store import Store
 from dadafs.client import texts
 from dadafs.client.farm import Farm
-from dadafs.client.files import LocalRawFile, TextFile, VirtualFile
+from dadafs.client.files import RawFiles, TextFile, VirtualFile
 from dadafs.client.link import Link
 from dadafs.client.locator import Locator
 from dadafs.client.mapfile import CompositeFile, MapFile
@@ -22,7 +22,6 @@ from dadafs.errors import NoSuchPath, NoSuchScan
 from dadafs.paths import README, format_node
 from dadafs.requests import Result, concrete, grammar, raster
 from dadafs.scans.model import Attributes, Resolved, Scan
-from dadafs.scans.tree import RawTree
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +81,14 @@ class Namespace:
         locator: Locator,
         farm: Farm,
         results: Store,
-        tree: RawTree,
+        raw_files: RawFiles,
         diagnosis: Texts,
     ) -> None:
         self._link = link
         self._locator = locator
         self._farm = farm
         self._results = results
-        self._tree = tree
+        self._raw_files = raw_files
         self._diagnosis = diagnosis
         self._grammar = grammar()
 
@@ -102,6 +101,8 @@ class Namespace:
         found = await self._link.resolve(path)
         if found.kind != "scan":
             return _raw_item(found.attributes, path)
+        if not found.rest:  # nothing of its content is asked: no need to open its files
+            return Item(found.attributes, path)
         scan, node = await self._node(found)
         return await self._scan_item(path, scan, node)
 
@@ -132,11 +133,12 @@ class Namespace:
             return TextFile((await self._root_readme()).encode()), item
         found = await self._link.resolve(path)
         if found.kind != "scan":
-            return LocalRawFile(self._tree.open(path)), item
+            return self._raw_files.open(path, item.attributes), item
         scan, node = await self._node(found)
         match node:
             case paths.RawFile(name):
-                return LocalRawFile(self._tree.open(_join(_parent(found.path), name))), item
+                raw = _join(_parent(found.path), name)
+                return self._raw_files.open(raw, item.attributes), item
             case paths.Request():
                 result = concrete(node, scan)
                 self._note_raster(path, result)

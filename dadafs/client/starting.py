@@ -27,7 +27,7 @@ LOG = "mount.log"
 def stay(config: MountConfig) -> None:
     """Mount, and serve until unmounted. UsageError where it cannot be mounted."""
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
-    _serve(config, lambda: print(f"{config.root} is mounted at {config.mountpoint}", flush=True))
+    _serve(config, lambda: print(f"{config.source} is mounted at {config.mountpoint}", flush=True))
 
 
 def start(config: MountConfig) -> None:

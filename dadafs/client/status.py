@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 import trio
 
-from dadafs.client.children import Child
+from dadafs.client.backends import Backend
 from dadafs.client.errorlog import ErrorLog
 from dadafs.client.farm import Farm, Job
-from dadafs.client.link import Link
 from dadafs.client.operations import Operations
 from dadafs.client.remote import RemotePeer
 from dadafs.errors import DadaError
@@ -26,13 +25,9 @@ REPORT_S = 2.0  # a process that does not answer by then is said not to answer
 class Status:
     """Gathers counters and gauges of a mount and the processes behind it. Never waits for long."""
 
-    def __init__(
-        self, farm: Farm, link: Link, peers: list[RemotePeer], children: list[Child], log: ErrorLog
-    ) -> None:
+    def __init__(self, farm: Farm, backend: Backend, log: ErrorLog) -> None:
         self._farm = farm
-        self._link = link
-        self._peers = peers
-        self._children = children
+        self._backend = backend
         self._log = log
         self._began = time.time()
         self.operations: Operations | None = None
@@ -49,8 +44,8 @@ class Status:
     async def stats(self) -> str:
         """Counters since the mount began, and what is open now."""
         operations = self.operations
-        server = await _asked(self._link.report)
-        peers = [await _asked(peer.report) for peer in self._peers]
+        server = await _asked(self._backend.link.report)
+        peers = [await _asked(peer.report) for peer in self._backend.peers()]
         computed = sum(report.counters.get("frames", 0) for report in peers if report)
         patches = sum(report.counters.get("patches", 0) for report in peers if report)
         return _json(
@@ -63,7 +58,8 @@ class Status:
                 "mount": dict(operations.counters) if operations else {},
                 "open": operations.gauges() if operations else {},
                 "farm": dict(self._farm.counters) | {"in_flight": self._farm.in_flight},
-                "processes": {child.role: child.starts for child in self._children},
+                "processes": {child.role: child.starts for child in self._backend.children},
+                "link": dict(self._backend.link.counters),
                 "server": server,
                 "peers": peers,
             }
@@ -75,7 +71,7 @@ class Status:
 
     async def peers(self) -> str:
         """Who computes."""
-        return _json({"peers": [await self._peer(peer) for peer in self._peers]})
+        return _json({"peers": [await self._peer(peer) for peer in self._backend.peers()]})
 
     async def errors(self) -> str:
         """The last warnings and errors, a line each."""

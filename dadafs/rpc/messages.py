@@ -146,6 +146,12 @@ class Explain(Request[str], frozen=True):
     reply: ClassVar[type] = str
 
 
+class AskPeers(Request[str], frozen=True):
+    """To a mount: who computes for it, as JSON."""
+
+    reply: ClassVar[type] = str
+
+
 class AskStatus(Request[str], frozen=True):
     """To a mount: its counters and gauges, as JSON."""
 

@@ -1,0 +1,69 @@
+"""The processes of a cluster that stay: `dadafs server` and `dadafs peer`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from dadafs.client.peering import PeerConfig, serve_peer
+from dadafs.embedded import LOG_FORMAT
+from dadafs.errors import UsageError
+from dadafs.rpc.security import check_exposure
+from dadafs.rpc.service import BACKLOG, listening
+from dadafs.server.serving import ServerConfig, serve_raw
+
+log = logging.getLogger(__name__)
+
+
+def run_server(config: ServerConfig, listen: tuple[str, int], *, insecure: bool) -> None:
+    """Serve until told to stop. UsageError, one line, where it cannot begin."""
+    check_exposure(listen[0], config.tls is not None, insecure)
+    listener = _bound(*listen)
+    _run(lambda: serve_raw(config, [listening(listener)]), f"server of {config.root}", listener)
+
+
+def run_peer(config: PeerConfig, listen: tuple[str, int], *, insecure: bool) -> None:
+    """Compute until told to stop. UsageError, one line, where it cannot begin."""
+    check_exposure(listen[0], config.tls is not None, insecure)
+    listener = _bound(*listen)
+    serve = partial(serve_peer, config, listening(listener), secure=True)
+    _run(serve, f"peer {config.name}", listener)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, UnicodeError) as exc:
+        raise UsageError(f"cannot listen on {host}:{port}: {exc}") from exc
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socket) -> None:
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    host, port = listener.getsockname()[:2]
+
+    async def until_told() -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(serve)
+                log.info("%s answers on %s:%d", what, host, port)
+                async for _ in signals:
+                    break
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(until_told)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from group
