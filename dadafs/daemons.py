@@ -10,8 +10,8 @@ from functools import partial
 
 import trio
 
+from dadafs import logs
 from dadafs.client.peering import PeerConfig, serve_peer
-from dadafs.embedded import LOG_FORMAT
 from dadafs.errors import UsageError
 from dadafs.rpc.security import check_exposure
 from dadafs.rpc.service import BACKLOG, listening
@@ -48,7 +48,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socket) -> None:
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logs.set_up(logging.INFO)
     host, port = listener.getsockname()[:2]
 
     async def until_told() -> None:

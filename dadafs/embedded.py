@@ -13,10 +13,9 @@ from pathlib import Path
 
 import trio
 
+from dadafs import logs
 from dadafs.config import address
 from dadafs.rpc.service import listening
-
-LOG_FORMAT = "dadafs: %(levelname)s: %(message)s"
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results-bytes", type=int, default=1 << 30)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    logs.set_up(logging.WARNING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     role = _server if options.role == "server" else _peer
     trio.run(_serve, role(options), options.listen_fd, options.lifeline_fd)

@@ -30,6 +30,7 @@ FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's
 REMEMBERED = 20_000  # answers
 LISTED = 200_000  # entries of all listings among them: about 100 MB
 DEADLINE_S = 60.0  # the stall deadline of a read; indexing 1000 frames takes milliseconds
+GREET_S = 20.0  # for the embedded server to start; one that is elsewhere should be there already
 GRACE_S = 2.0  # how long a server is waited for where an old answer will do
 RETRY_S = 0.1  # while the server restarts
 
@@ -106,6 +107,10 @@ class Link:
     async def locate(self, scan: Scan, first: int, count: int) -> FrameSlice:
         """Where frames of a scan lie, asked afresh. Stale where it is of another version now."""
         return await self._call(Locate(scan.path, first, count, scan.version))
+
+    async def greet(self) -> None:
+        """Make sure that there is a server. Unreachable says why not."""
+        await self._call(AskReport(), GREET_S)
 
     async def report(self) -> Report:
         """The server's own counters."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+from dadafs import logs
 from dadafs.client.mountpoint import prepare
 from dadafs.config import MountConfig, runtime_directory
-from dadafs.embedded import LOG_FORMAT
 from dadafs.errors import DadaError, UsageError
 
 START_S = 60.0  # compiling pyfuse3's and our own modules for the first time takes a few
@@ -26,7 +26,7 @@ LOG = "mount.log"
 
 def stay(config: MountConfig) -> None:
     """Mount, and serve until unmounted. UsageError where it cannot be mounted."""
-    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
+    logs.set_up(logging.WARNING)
     _serve(config, lambda: print(f"{config.source} is mounted at {config.mountpoint}", flush=True))
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--ready-fd", type=int, required=True)
     ready_fd = parser.parse_args().ready_fd
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=MountConfig, dec_hook=_path)
-    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {LOG_FORMAT}")
+    logs.set_up(logging.WARNING, "%(asctime)s ")
     told = False
 
     def tell(line: bytes) -> None:
