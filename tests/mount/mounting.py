@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+
+from dadafs.cli import main
 
 T = TypeVar("T")
 COMMAND = (sys.executable, "-m", "dadafs.cli")
@@ -68,6 +71,17 @@ class Site:
             text=True,
             timeout=60,
         )
+
+    def command(
+        self, capsys: pytest.CaptureFixture[str], *arguments: str | Path
+    ) -> tuple[int, str, str]:
+        """The same within this process, which is quicker: exit code, output, complaints."""
+        capsys.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+                patch.setenv(name, self.env[name])
+            code = main([str(argument) for argument in arguments])
+        return (code, *capsys.readouterr())
 
     def mount(self, *options: str) -> None:
         """Mount with the command; it returns when the mount answers."""

@@ -51,37 +51,46 @@ os._exit(0)
 
 
 def slow_scan(site: Site) -> ScanMade:
-    """A scan that takes two seconds or more: 20 patches of frames that no kernel reads."""
+    """A scan that takes seconds: 40 patches of frames that no kernel reads."""
     return make_scan(
-        site.raw, horz=64, vert=20, detector="400x400", codec="gzip", unique=4, keep_frames=False
+        site.raw, horz=64, vert=40, detector="400x400", codec="gzip", unique=4, keep_frames=False
     )
 
 
 def read_aside(site: Site, path: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """A process that copies a file of the mount, when computing it has begun."""
+    """A process that copies a file of the mount, when some of its patches are there."""
     copy = site.base / "copy"
     process = site.reading(COPY, site.mnt / path, copy)
-
-    def begun() -> bool:
-        stats = json.loads((site.mnt / ".dadafs/stats.json").read_text())
-        return bool(stats["farm"]["in_flight"] and stats["patches_computed"])
-
-    until(begun, "patches are computed")
+    until(lambda: any(job["patches_done"] for job in jobs(site)), "a patch is computed")
     return process, copy
+
+
+def jobs(site: Site) -> list[dict[str, int]]:
+    """What is read now and has to be computed."""
+    found: list[dict[str, int]] = json.loads((site.mnt / ".dadafs/jobs.json").read_text())["jobs"]
+    return found
+
+
+def waiting(site: Site) -> bool:
+    """Whether a patch is wanted that is not there."""
+    return any(job["patches_done"] < job["patches_wanted"] for job in jobs(site))
 
 
 def test_a_peer_that_is_killed_in_the_middle_of_a_read(own: Site) -> None:
     made = slow_scan(own)
-    path = "scan42/darkfield/horz=64/vert=20.npy"
+    path = "scan42/darkfield/horz=64/vert=40.npy"
     killed = own.pid_of("peer")
     process, copy = read_aside(own, path)
+    os.kill(killed, signal.SIGSTOP)  # so that what it is about to compute stays with it
+    until(lambda: waiting(own), "the peer is waited for")
     os.kill(killed, signal.SIGKILL)
     done(process)
     assert copy.read_bytes() == contents(own.mnt / path)
-    assert_array_equal(own.load(path), plain.folded(made.sums, 64, 20))
+    assert_array_equal(own.load(path), plain.folded(made.sums, 64, 40))
     stats = own.stats()
     assert stats["processes"] == {"server": 1, "peer": 2}
     assert stats["farm"]["patches_retried"] >= 1
+    assert "patch lost, attempt 1 of 4" in own.errors()
     assert own.pid_of("peer") != killed
     assert "the peer ended (signal 9); it is started again" in own.errors()
 
@@ -117,7 +126,7 @@ def test_an_abandoned_read_is_not_computed_to_its_end(own: Site) -> None:
     process.kill()
     process.communicate()
     until(lambda: own.stats()["open"]["open_files"] == 0, "the file is closed")
-    assert own.stats()["frames_computed"] < 64 * 20
+    assert own.stats()["frames_computed"] < 64 * 40
 
 
 def test_a_thousand_readers_of_two_hundred_results(shared: Site) -> None:

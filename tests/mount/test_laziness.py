@@ -89,16 +89,3 @@ def test_crawling_computes_nothing(shared: Site) -> None:
         for path in texts:
             assert contents(path)
     assert shared.stats()["farm"] == farm
-
-
-def test_a_second_mount_computes_nothing(unmounted: Site) -> None:
-    made = make_scan(unmounted.raw, horz=15, vert=10)
-    unmounted.mount()
-    with unmounted.computing(frames=150):
-        unmounted.load("scan42/darkfield/horz=15.npy")
-    unmounted.unmount()
-    unmounted.mount()
-    with unmounted.computing(frames=0, patches=0):
-        result = unmounted.load("scan42/darkfield/horz=15/vert=10.npy")
-    assert_array_equal(result, plain.folded(made.sums, 15, 10))
-    unmounted.unmount()

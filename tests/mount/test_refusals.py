@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,25 @@ from tools.scan_maker import make_scan
 pytestmark = pytest.mark.mount
 
 
-def refused(site: Site, *command: str | Path) -> str:
-    """The one line with which a command is refused."""
-    told = site.run(*command)
-    assert told.returncode in (1, 2)
-    assert told.stdout == ""
-    (line,) = told.stderr.splitlines()
-    assert line.startswith("dadafs: ")
-    return line
+Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
 
 
-def test_mount_points_that_will_not_do(unmounted: Site) -> None:
+@pytest.fixture
+def refused(capsys: Capture) -> Refused:
+    """Runs a command that must be refused; the one line with which it is."""
+
+    def run(site: Site, *arguments: str | Path) -> str:
+        code, out, err = site.command(capsys, *arguments)
+        assert (code, out) == (2, "")
+        (line,) = err.splitlines()
+        assert line.startswith("dadafs: ")
+        return line
+
+    return run
+
+
+def test_mount_points_that_will_not_do(unmounted: Site, refused: Refused) -> None:
     raw, mnt = unmounted.raw, unmounted.mnt
     (unmounted.base / "file").touch()
     assert "does not exist" in refused(unmounted, "mount", raw, unmounted.base / "none")
@@ -41,32 +50,40 @@ def test_mount_points_that_will_not_do(unmounted: Site) -> None:
     assert unmounted.processes() == []
 
 
-def test_a_mount_is_not_mounted_over(shared: Site) -> None:
+def test_a_mount_is_not_mounted_over(shared: Site, refused: Refused) -> None:
     line = refused(shared, "mount", shared.raw, shared.mnt)
     assert "is a dadafs mount already" in line
     assert f"dadafs umount {shared.mnt}" in line
     assert (shared.mnt / "README.txt").exists()
 
 
-def test_umount_of_what_is_no_mount(unmounted: Site) -> None:
+def test_umount_of_what_is_no_mount(unmounted: Site, refused: Refused) -> None:
     assert "is not a dadafs mount" in refused(unmounted, "umount", unmounted.mnt)
     assert "is not a dadafs mount" in refused(unmounted, "umount", "/proc")
     assert "is not a dadafs mount" in refused(unmounted, "umount", unmounted.base / "none")
 
 
-def test_umount_of_what_is_in_use(own: Site) -> None:
-    with open(own.mnt / "README.txt", "rb"):
-        assert "in use" in refused(own, "umount", own.mnt)
-        assert (own.mnt / "README.txt").exists()
-    until(lambda: own.run("umount", own.mnt).returncode == 0, "it is unmounted")
-    own.wait_gone()
-
-
-def test_umount_returns_when_all_processes_have_ended(unmounted: Site) -> None:
+def test_umount_of_what_is_in_use_then_of_what_is_not(unmounted: Site, refused: Refused) -> None:
     unmounted.mount()
+    with open(unmounted.mnt / "README.txt", "rb"):
+        assert "in use" in refused(unmounted, "umount", unmounted.mnt)
+        assert (unmounted.mnt / "README.txt").exists()
     assert len(unmounted.processes()) == 3
-    assert unmounted.run("umount", unmounted.mnt).returncode == 0
-    assert unmounted.processes() == []
+
+    def away() -> bool:
+        return unmounted.run("umount", unmounted.mnt).returncode == 0
+
+    until(away, "the file is closed")
+    assert unmounted.processes() == []  # when the command returns, all have ended
+    assert not unmounted.mounted()
+
+
+def test_a_refusal_on_the_command_line(unmounted: Site) -> None:
+    told = unmounted.run("mount", unmounted.raw, unmounted.base / "none")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == (
+        f"dadafs: mount point {unmounted.base}/none does not exist; make an empty directory\n"
+    )
 
 
 def test_foreground_ends_with_the_mount(unmounted: Site) -> None:
@@ -83,16 +100,18 @@ def test_foreground_ends_with_the_mount(unmounted: Site) -> None:
 
 def test_a_mount_that_was_killed_is_recovered_or_removed(unmounted: Site) -> None:
     made = make_scan(unmounted.raw, horz=4, vert=3)
-    for recover in (True, False):
-        unmounted.mount()
-        pid = unmounted.pid_of("mount")
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: not unmounted.processes(), "the children of the killed mount end")
-        assert unmounted.mounted()
-        with pytest.raises(OSError, match=r"not connected|abort"):
-            os.listdir(unmounted.mnt)
-        if recover:
-            unmounted.mount()
-            assert unmounted.load("scan42/darkfield/horz=4.npy").sum() == made.sums.sum()
-        unmounted.unmount()
-        assert os.listdir(unmounted.mnt) == []
+    unmounted.mount()
+    killed(unmounted)
+    unmounted.mount()
+    assert unmounted.load("scan42/darkfield/horz=4.npy").sum() == made.sums.sum()
+    killed(unmounted)
+    unmounted.unmount()
+    assert os.listdir(unmounted.mnt) == []
+
+
+def killed(site: Site) -> None:
+    os.kill(site.pid_of("mount"), signal.SIGKILL)
+    until(lambda: not site.processes(), "the children of the killed mount end")
+    assert site.mounted()
+    with pytest.raises(OSError, match=r"not connected|abort"):
+        os.listdir(site.mnt)
