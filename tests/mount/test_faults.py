@@ -51,9 +51,9 @@ os._exit(0)
 
 
 def slow_scan(site: Site) -> ScanMade:
-    """A scan that takes seconds: 40 patches of frames that no kernel reads."""
+    """A scan that takes seconds: 24 patches of frames that no kernel reads."""
     return make_scan(
-        site.raw, horz=64, vert=40, detector="400x400", codec="gzip", unique=4, keep_frames=False
+        site.raw, horz=64, vert=24, detector="400x400", codec="gzip", unique=4, keep_frames=False
     )
 
 
@@ -78,7 +78,7 @@ def waiting(site: Site) -> bool:
 
 def test_a_peer_that_is_killed_in_the_middle_of_a_read(own: Site) -> None:
     made = slow_scan(own)
-    path = "scan42/darkfield/horz=64/vert=40.npy"
+    path = "scan42/darkfield/horz=64/vert=24.npy"
     killed = own.pid_of("peer")
     process, copy = read_aside(own, path)
     os.kill(killed, signal.SIGSTOP)  # so that what it is about to compute stays with it
@@ -86,7 +86,7 @@ def test_a_peer_that_is_killed_in_the_middle_of_a_read(own: Site) -> None:
     os.kill(killed, signal.SIGKILL)
     done(process)
     assert copy.read_bytes() == contents(own.mnt / path)
-    assert_array_equal(own.load(path), plain.folded(made.sums, 64, 40))
+    assert_array_equal(own.load(path), plain.folded(made.sums, 64, 24))
     stats = own.stats()
     assert stats["processes"] == {"server": 1, "peer": 2}
     assert stats["farm"]["patches_retried"] >= 1
@@ -126,7 +126,7 @@ def test_an_abandoned_read_is_not_computed_to_its_end(own: Site) -> None:
     process.kill()
     process.communicate()
     until(lambda: own.stats()["open"]["open_files"] == 0, "the file is closed")
-    assert own.stats()["frames_computed"] < 64 * 40
+    assert own.stats()["frames_computed"] < 64 * 24
 
 
 def test_a_thousand_readers_of_two_hundred_results(shared: Site) -> None:
