@@ -130,6 +130,21 @@ def piece(layout: Layout, start: int, stop: int) -> Piece:
     )
 
 
+def piece_of(layout: Layout, elements: NDArray[np.int64]) -> Piece:
+    """As `piece`, for elements in any order, of a map: where cells are single numbers."""
+    assert layout.cell_size == 1
+    channel, point = np.divmod(elements, layout.points)
+    frame = layout.frames_of(point)
+    return Piece(
+        0,
+        len(elements),
+        np.asarray(layout.channels, np.int64)[channel],
+        frame,
+        0,
+        layout.patches_of(frame),
+    )
+
+
 def stitch(need: Piece, finished: NDArray[Any]) -> NDArray[Any]:
     """The elements `[start, stop)` as a flat array.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,16 @@ from analysis.plan import Plan, Roi
 from analysis.planning import plan_for
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.shapes import value_type
-from dadafs.containers import CONTAINERS, Container, Content
+from dadafs.containers import CONTAINERS, Container, Content, Shell
+from dadafs.contents import (
+    VIEW_PARAMETERS,
+    WHEELS,
+    analysis_content,
+    channels_shown,
+    frame_content,
+    settled,
+    view_of,
+)
 from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
 from dadafs.planning import Layout
@@ -42,7 +51,7 @@ RASTER_PARAMETERS = {
 REGION = Parameter(
     "region", "roi", None, None, "points", "x,y,w,h: only the w points from x of the h lines from y"
 )
-FRAME_PARAMETERS = {name: PARAMETERS[name] for name in ("roi", "bin")}
+FRAME_PARAMETERS = {name: PARAMETERS[name] for name in ("roi", "bin")} | VIEW_PARAMETERS
 
 
 def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
@@ -55,6 +64,8 @@ def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
     if len(analysis.channels) > 1:
         names = tuple(channel.name for channel in analysis.channels)
         table["channel"] = Parameter("channel", "choice", None, None, "", "only this", names)
+    if analysis.result != "stack":
+        table |= VIEW_PARAMETERS
     return table
 
 
@@ -82,6 +93,27 @@ class Result:
     content: Content
     container: Container
 
+    def settled(self) -> Result:
+        """With all coordinates, where some follow from the pixels: takes up to 0.3 s, pure."""
+        return replace(self, content=settled(self.content, self.plan))
+
+
+def shell_of(result: Result) -> Shell:
+    """The container around the result's array."""
+    return result.container.shell(result.content)
+
+
+def extensions(request: Request, scan: Scan) -> tuple[str, ...]:
+    """The containers that this result exists in, whatever the one of `request`."""
+    found = []
+    for extension in CONTAINERS:
+        try:
+            concrete(replace(request, extension=extension), scan)
+        except NoSuchPath:
+            continue
+        found.append(extension)
+    return tuple(found)
+
 
 def concrete(request: Request, scan: Scan) -> Result:
     """What `request` means for `scan`; NoSuchPath where the scan has no such result."""
@@ -95,9 +127,16 @@ def concrete(request: Request, scan: Scan) -> Result:
             f"roi={format_value(roi)} reaches beyond the detector"
             f" ({scan.width} columns, {scan.height} rows)"
         )
-    if request.analysis == FRAMES:
-        return _frame(request, scan, values)
-    return _analysis(request, scan, values)
+    make = _frame if request.analysis == FRAMES else _analysis
+    result = make(request, scan, values)
+    if result.content.count > MAX_NUMBERS:
+        raise NoSuchPath(
+            f"{request.analysis}: {result.content.count} numbers are more than {MAX_NUMBERS}"
+        )
+    refusal = result.container.refuses(result.content)
+    if refusal is not None:
+        raise NoSuchPath(f"{request.analysis}: {refusal}")
+    return result
 
 
 def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
@@ -122,8 +161,9 @@ def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     )
     shape, dtype = value_type(plan)
     layout = Layout(scan.frames, 1, 1, number, cell=shape, patch_frames=1, flat=True)
-    content = Content(layout.shape, dtype, ("row", "column"), (), f"frame {number}", "counts")
     container = CONTAINERS[request.extension]
+    view = view_of(values, container, wheel=False)
+    content = frame_content(number, scan, settings, plan, layout.shape, dtype, container, view)
     return Result(request, scan, None, settings, plan, shape, dtype, layout, content, container)
 
 
@@ -135,22 +175,16 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     except ValueError as exc:
         raise NoSuchPath(f"{analysis.name}: {exc}") from exc
     value_shape, value_dtype = value_type(plan)
-    names = tuple(channel.name for channel in analysis.channels)
-    chosen = values.get("channel")
-    channels = tuple(range(len(names))) if chosen is None else (names.index(str(chosen)),)
-    layout = _layout(values, scan, channels, _cell(analysis, value_shape))
-    shape, axes = _shape_and_axes(analysis, layout, value_shape)
-    content = Content(
-        shape,
-        analysis.result_dtype,
-        axes,
-        tuple(names[channel] for channel in channels),
-        analysis.title,
-        analysis.channels[channels[0]].unit,
-    )
-    if content.count > MAX_NUMBERS:
-        raise NoSuchPath(f"{analysis.name}: {content.count} numbers are more than {MAX_NUMBERS}")
     container = CONTAINERS[request.extension]
+    chosen = values.get("channel")
+    if chosen is None:
+        channels = channels_shown(analysis, container)
+    else:
+        channels = ([channel.name for channel in analysis.channels].index(str(chosen)),)
+    layout = _layout(values, scan, channels, _cell(analysis, value_shape))
+    wheel = container.picture and chosen is None and analysis.name in WHEELS
+    view = view_of(values, container, wheel=wheel)
+    content = analysis_content(analysis, scan, settings, plan, layout, value_shape, container, view)
     return Result(
         request,
         scan,
@@ -191,23 +225,6 @@ def _cell(analysis: Analysis, value_shape: tuple[int, ...]) -> tuple[int, ...]:
             return value_shape[1:]
         case _:
             return value_shape[-2:]
-
-
-def _shape_and_axes(
-    analysis: Analysis, layout: Layout, value_shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    axes = ("channel",) if len(layout.channels) > 1 else ()
-    match analysis.result:
-        case "map":
-            return layout.shape, (*axes, "line", "point")
-        case "stack":
-            return layout.shape, (*axes, "line", "point", "bin")
-        case "pattern":
-            return value_shape[-2:], ("row", "column")
-        case "image":
-            _, _, width, height = layout.window
-            rows, columns = value_shape
-            return (height * rows, width * columns), ("row", "column")
 
 
 @lru_cache(64)

@@ -12,7 +12,7 @@ from dadafs.cache.values import PatchValues
 from dadafs.client.farm import Wanted
 from dadafs.client.resultfile import ResultFile
 from dadafs.errors import BadData, Stale
-from dadafs.planning import NO_FRAME, PATCH_FRAMES, Piece, piece, stitch
+from dadafs.planning import NO_FRAME, PATCH_FRAMES, Piece, piece, piece_of, stitch
 
 AHEAD_PATCHES = 128  # four for each thread of a small cluster
 AHEAD_BYTES = 16 << 20  # of values; they must not push each other out of memory
@@ -43,10 +43,10 @@ class MapFile(ResultFile):
         """Have the next patches computed, so that peers are busy between two reads."""
         value_bytes = int(np.prod(self._result.value_shape)) * self._result.value_dtype.itemsize
         patches = max(1, min(AHEAD_PATCHES, AHEAD_BYTES // (PATCH_FRAMES * value_bytes)))
-        start, _ = self._items(offset, 1)
+        start, _ = self._range(offset, 1)
         stop = start + patches * PATCH_FRAMES * self._result.layout.cell_size
-        stop = min(stop, self._shell.count)
-        if start < stop:
+        stop = min(stop, self._result.content.count)
+        if start < stop and self._body is None:
             _, wanted = await self._plan(start, stop)
             self._farm.ahead(self._job, wanted)
 
@@ -57,7 +57,11 @@ class MapFile(ResultFile):
         return self._latest[2], self._latest[3]
 
     async def _plan(self, start: int, stop: int) -> tuple[Piece, list[Wanted]]:
-        need = piece(self._result.layout, start, stop)
+        order = self._shell.order
+        if order is None:
+            need = piece(self._result.layout, start, stop)
+        else:
+            need = piece_of(self._result.layout, order(start, stop))
         slices = await self._locator.slices(self._result.scan, need.patches)
         return need, [self._want(one, per_frame=True) for one in slices]
 

@@ -20,7 +20,7 @@ from dadafs.client.patternfile import PatternFile
 from dadafs.client.resultfile import ResultFile
 from dadafs.errors import NoSuchPath, NoSuchScan
 from dadafs.paths import README, format_node
-from dadafs.requests import Result, concrete, grammar, raster
+from dadafs.requests import Result, concrete, extensions, grammar, raster
 from dadafs.scans.model import Attributes, Resolved, Scan
 
 log = logging.getLogger(__name__)
@@ -219,25 +219,28 @@ class Namespace:
                 names += list(self._grammar.analyses) if scan.frames else []
             case paths.ResultDirectory(paths.FRAMES, parameters):
                 first = paths.Request(paths.FRAMES, "npy", parameters, 0)
+                first = replace(first, extension=next(iter(extensions(first, scan)), "npy"))
                 readme = await self._scan_item(path, scan, paths.ResultText(paths.FRAMES))
                 item = await self._scan_item(path, scan, first)
                 return FrameListing(readme, item, first, scan)
-            case paths.ResultDirectory(_, parameters):
-                names = [README, *self._result_names(scan, dict(parameters))]
+            case paths.ResultDirectory(analysis, parameters):
+                kinds = extensions(paths.Request(analysis, "npy", parameters), scan)
+                names = [README, *self._result_names(scan, dict(parameters), kinds)]
         nodes = [
             (name.encode(), self._grammar.parse((*found.rest, name.encode()))) for name in names
         ]
         return [(name, await self._scan_item(_join(path, name), scan, one)) for name, one in nodes]
 
-    def _result_names(self, scan: Scan, given: dict[str, paths.Value]) -> list[str]:
+    def _result_names(
+        self, scan: Scan, given: dict[str, paths.Value], kinds: Sequence[str]
+    ) -> list[str]:
         """What a result directory lists: full.*, and the recorded raster as parameters."""
-        extensions = self._grammar.extensions
-        names = [f"{paths.FULL}.{extension}" for extension in extensions]
+        names = [f"{paths.FULL}.{extension}" for extension in kinds]
         horz, vert, _ = raster(given, scan)
         if not given:
             names.append(f"horz={horz}")
         elif set(given) == {"horz"}:
-            names += [f"vert={vert}.{extension}" for extension in extensions]
+            names += [f"vert={vert}.{extension}" for extension in kinds]
         return names
 
     async def _root_readme(self) -> str:

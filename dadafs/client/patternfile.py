@@ -45,7 +45,7 @@ class PatternFile(ResultFile):
     ) -> None:
         super().__init__(name, result, shell, farm, locator)
         self._store = store
-        self._once: Once[None, NDArray[Any]] = Once()
+        self._computing: Once[None, NDArray[Any]] = Once()
         self._whole: NDArray[Any] | None = None
 
     async def _has(self, start: int, stop: int) -> bool:
@@ -57,7 +57,7 @@ class PatternFile(ResultFile):
         return self._whole is not None
 
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
-        whole = await self._once.get(None, lambda: self._whole, self._compute)
+        whole = await self._computing.get(None, lambda: self._whole, self._compute)
         return whole[start:stop]
 
     async def ahead(self, offset: int) -> None:
@@ -87,12 +87,14 @@ class PatternFile(ResultFile):
                     await trio.to_thread.run_sync(merge, totals, values.layers)
 
         try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            async with trio.open_nursery() as nursery:
                 for number in range(len(plan.wanted)):
                     nursery.start_soon(add, number)
-        except Stale:
-            self._locator.forget(self._result.scan)
-            raise
+        except ExceptionGroup as several:
+            error = _first(several)
+            if isinstance(error, Stale):
+                self._locator.forget(self._result.scan)
+            raise error from several
         found = np.concatenate(status) if status else np.zeros(0, np.uint8)
         self._whole = await trio.to_thread.run_sync(self._keep, plan, found, totals)
         return self._whole
@@ -127,6 +129,14 @@ class PatternFile(ResultFile):
         result = self._result
         assert result.analysis is not None
         return np.ascontiguousarray(result.analysis.finish(totals, result.settings)).reshape(-1)
+
+
+def _first(several: ExceptionGroup) -> Exception:
+    """One error of many: when a file is lost, all portions say so."""
+    error: Exception = several
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,21 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import trio
 from numpy.typing import NDArray
 
 from analysis.reductions import Status
 from dadafs.client.farm import Farm, Job, Wanted
 from dadafs.client.locator import Locator
-from dadafs.containers import Shell
+from dadafs.client.once import Once
+from dadafs.containers import Items, Shell
+from dadafs.contents import is_settled
+from dadafs.errors import ComputationFailed
 from dadafs.keys import patch_key
-from dadafs.requests import Result
+from dadafs.requests import Result, shell_of
 from dadafs.scans.model import FrameSlice
+
+SLICE_NUMBERS = 1 << 20  # of a map that is read whole: its values take 48 MB on the way
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,9 @@ class ResultFile(ABC):
 
     It belongs to the content its scan had when the file was opened. Once a file of the scan is
     another, reads fail with Stale rather than mix contents; opening again gives the new one.
+
+    Invariants: the size of the shell never changes; its bytes do once, when coordinates that
+    follow from the pixels are known, which is before the first of its own bytes is given out.
     """
 
     def __init__(
@@ -37,35 +46,69 @@ class ResultFile(ABC):
         self._locator = locator
         self._job = Job(name)
         self._digest = result.plan.digest()
+        self._settled = is_settled(result.content)
+        self._body: bytes | None = None
+        """All items, where each depends on the whole array."""
+        self._once: Once[str, bool] = Once()
 
     @abstractmethod
     async def _has(self, start: int, stop: int) -> bool:
-        """Whether the numbers `[start, stop)` need no computing."""
+        """Whether the numbers `[start, stop)`, in the order of the file, need no computing."""
 
     @abstractmethod
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
-        """The numbers `[start, stop)` of the array, flat in C order."""
+        """The numbers `[start, stop)` in the order of the file: C order, unless the shell has one
+        of its own."""
 
     async def at_hand(self, offset: int, size: int) -> bool:
         """Whether this range can be read without computing."""
-        start, stop = self._items(offset, size)
-        return start >= stop or await self._has(start, stop)
+        start, stop = self._range(offset, size)
+        return start >= stop or self._body is not None or await self._has(start, stop)
 
     async def read(self, offset: int, size: int) -> bytes:
         """A piece of the file, computed if need be."""
+        pieces = []
+        for part in self._shell.parts(offset, min(offset + size, self._shell.size)):
+            if isinstance(part, Items):
+                pieces.append(await self._encoded(part))
+            elif self._settled:
+                pieces.append(part)
+            else:
+                await self._once.get("settle", lambda: self._settled or None, self._settle)
+                return await self.read(offset, size)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _encoded(self, part: Items) -> bytes:
         shell = self._shell
-        stop = min(offset + size, shell.size)
-        array_start = len(shell.prefix)
-        array_stop = array_start + shell.array_bytes
-        data = shell.prefix[offset:stop]
-        first, last = self._items(offset, size)
-        if first < last:
-            array = shell.encode(await self._numbers(first, last))
-            begin = max(offset - array_start, 0) - first * shell.item_bytes
-            data += array[begin : begin + min(stop, array_stop) - max(offset, array_start)]
-        if stop > array_stop:
-            data += shell.suffix[max(offset - array_stop, 0) : stop - array_stop]
-        return data
+        if shell.whole:
+            if self._body is None:
+                await self._once.get("make", lambda: self._body is not None or None, self._make)
+            assert self._body is not None
+            return self._body[part.start : part.stop]
+        items = shell.encode(await self._numbers(part.start, part.stop), part.start)
+        return items if len(items) == part.size else items[part.skip : part.skip + part.size]
+
+    async def _make(self) -> bool:
+        """All items, in a thread: a large picture takes a second."""
+        count = self._result.content.count
+        parts = [
+            await self._numbers(start, min(start + SLICE_NUMBERS, count))
+            for start in range(0, count, SLICE_NUMBERS)
+        ]
+        numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self._body = await trio.to_thread.run_sync(self._shell.encode, numbers, 0)
+        return True
+
+    async def _settle(self) -> bool:
+        """The coordinates that follow from the pixels."""
+        try:
+            result = await trio.to_thread.run_sync(self._result.settled)
+        except ValueError as exc:
+            raise ComputationFailed(str(exc)) from exc
+        shell = shell_of(result)
+        assert shell.size == self._shell.size
+        self._shell, self._settled = shell, True
+        return True
 
     @abstractmethod
     async def ahead(self, offset: int) -> None:
@@ -75,12 +118,11 @@ class ResultFile(ABC):
         """Give up what was to be computed for this file alone."""
         self._farm.drop(self._job)
 
-    def _items(self, offset: int, size: int) -> tuple[int, int]:
-        """The items of the array that a range of bytes touches."""
-        begin = offset - len(self._shell.prefix)
-        end = min(begin + size, self._shell.array_bytes)
-        item = self._shell.item_bytes
-        return max(begin, 0) // item, max(-(-end // item), 0)
+    def _range(self, offset: int, size: int) -> tuple[int, int]:
+        """The numbers, in the order of the file, that a range of bytes needs."""
+        shell = self._shell
+        start, stop = shell.items(offset, min(offset + size, shell.size))
+        return (0, self._result.content.count) if shell.whole and start < stop else (start, stop)
 
     def _want(self, frames: FrameSlice, *, per_frame: bool) -> Wanted:
         result = self._result

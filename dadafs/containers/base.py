@@ -1,14 +1,73 @@
-"""What a container is: bytes before an array, the array, bytes after it."""
+"""What a container is: an array that is not there yet, and the bytes around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+LONGEST_SCALE = 1 << 14  # 128 KiB; a longer axis has no scale
+MAX_WHOLE = 1 << 25  # numbers, 256 MB: of what has to be held in memory before its first byte
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Coordinates along one axis of a result; axes longer than `LONGEST_SCALE` have none."""
+
+    axis: str
+    """The axis: one of `Content.axes`."""
+    name: str
+    """What is counted along it: the axis itself, or q, r, phi of a bin."""
+    unit: str
+    """Empty where points are counted."""
+    count: int
+    first: float = 0.0
+    step: float = 1.0
+    listed: bytes = b""
+    """The coordinates, float64 little endian, where they do not follow from first and step."""
+
+    def numbers(self) -> NDArray[np.float64]:
+        """The coordinates (count,)."""
+        if self.listed:
+            return np.frombuffer(self.listed, "<f8")
+        return self.first + self.step * np.arange(self.count, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that is known about a result."""
+
+    name: str
+    value: str | int | float
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a result came about."""
+
+    facts: tuple[Fact, ...] = ()
+    """Program, version, scan, analysis, definition."""
+    parameters: tuple[Fact, ...] = ()
+    """All of them, defaults of scan and analysis filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How numbers become colours."""
+
+    cmap: str = "viridis"
+    log: bool = False
+    vmin: float | None = None
+    """Number of the lowest colour; None: the 1st percentile."""
+    vmax: float | None = None
+    """Number of the highest colour; None: the 99th percentile."""
+    blank: int | None = None
+    """A number that means none, beside NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +83,120 @@ class Content:
     title: str
     unit: str
     """Of the numbers, the first channel's where they differ."""
+    units: tuple[str, ...] = ()
+    """Of each channel; empty where there are no channels."""
+    scales: tuple[Scale, ...] = ()
+    """Of the axes that have one, in their order. Only for containers that tell them."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """Only for containers that tell it."""
+    view: View | None = None
+    """Only for containers that are pictures."""
 
     @property
     def count(self) -> int:
         """Numbers in the array."""
         return prod(self.shape)
 
+    @property
+    def blocks(self) -> tuple[tuple[str, str], ...]:
+        """Name and unit of each channel; what has no channels is `data`."""
+        names = self.channels or ("data",)
+        return tuple(zip(names, self.units or (self.unit,) * len(names), strict=True))
+
+    @property
+    def block_axes(self) -> tuple[str, ...]:
+        """Axes of one channel."""
+        return self.axes[1:] if self.axes[0] == "channel" else self.axes
+
+    @property
+    def block_shape(self) -> tuple[int, ...]:
+        """Shape of one channel."""
+        return self.shape[1:] if self.axes[0] == "channel" else self.shape
+
+
+class Encode(Protocol):
+    """Consecutive numbers to their items."""
+
+    def __call__(self, numbers: NDArray[Any], start: int = 0, /) -> bytes:
+        """The items from number `start` on, of numbers flat in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Bytes of a file that are made of numbers."""
+
+    start: int
+    """First item."""
+    stop: int
+    skip: int
+    """Bytes of the first item that lie before."""
+    size: int
+    """How many bytes."""
+
+
+Part: TypeAlias = bytes | Items
+
 
 @dataclass(frozen=True, slots=True)
 class Shell:
     """A container around an array that is not there yet.
 
-    The file is `prefix`, then `count` items of `item_bytes` each, then `suffix`.
+    The file is blocks of equally many items, each behind its head, then `suffix`. Most have one
+    block. Items are numbers, each encoded by itself, in C order or in `order`.
     """
 
-    prefix: bytes
+    heads: tuple[bytes, ...]
     count: int
+    """Items in all blocks."""
     item_bytes: int
     suffix: bytes
-    encode: Callable[[NDArray[Any]], bytes]
-    """Consecutive numbers of the array, flat in C order, to their items."""
+    encode: Encode
+    order: Callable[[int, int], NDArray[np.int64]] | None = None
+    """Where, in C order, the items `[start, stop)` stand in the array; None: right there."""
+    whole: bool = False
+    """The items are single bytes, and each depends on all numbers of the array: `encode` takes
+    them all, in C order, and returns all items."""
+
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the first item."""
+        return self.heads[0]
 
     @property
     def array_bytes(self) -> int:
-        """Size of the part between prefix and suffix."""
+        """Size of all items."""
         return self.count * self.item_bytes
 
     @property
     def size(self) -> int:
         """Of the whole file."""
-        return len(self.prefix) + self.array_bytes + len(self.suffix)
+        return sum(map(len, self.heads)) + self.array_bytes + len(self.suffix)
+
+    def parts(self, offset: int, stop: int) -> Iterator[Part]:
+        """What the bytes `[offset, stop)` of the file are, in order; nothing beyond its end."""
+        at = 0
+        block = self.count // len(self.heads)
+        for number, head in enumerate(self.heads):
+            if offset < at + len(head) and at < stop:
+                yield head[max(offset - at, 0) : stop - at]
+            at += len(head)
+            begin, end = max(offset - at, 0), min(stop - at, block * self.item_bytes)
+            if begin < end:
+                first, last = begin // self.item_bytes, -(-end // self.item_bytes)
+                skip = begin - first * self.item_bytes
+                yield Items(number * block + first, number * block + last, skip, end - begin)
+            at += block * self.item_bytes
+        if at < stop and offset < at + len(self.suffix):
+            yield self.suffix[max(offset - at, 0) : stop - at]
+
+    def items(self, offset: int, stop: int) -> tuple[int, int]:
+        """The items, from first to last, that the bytes `[offset, stop)` are made of."""
+        found = [part for part in self.parts(offset, stop) if isinstance(part, Items)]
+        return (found[0].start, found[-1].stop) if found else (0, 0)
+
+
+def _anything(content: Content) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +205,19 @@ class Container:
 
     extension: str
     shell: Callable[[Content], Shell]
-    """Of a content. Pure."""
+    """Of a content. Pure; the size depends on the number of coordinates, not on themselves."""
+    refuses: Callable[[Content], str | None] = _anything
+    """Why a content makes no sense in it; None where it does."""
+    tells: bool = False
+    """Whether it has scales and provenance."""
+    picture: bool = False
+    """Whether it has colours instead of numbers: one channel, and a `View`."""
 
 
-def plain_bytes(dtype: np.dtype[Any]) -> Callable[[NDArray[Any]], bytes]:
+def plain_bytes(dtype: np.dtype[Any]) -> Encode:
     """Items that are the numbers themselves, in `dtype`."""
 
-    def encode(numbers: NDArray[Any]) -> bytes:
+    def encode(numbers: NDArray[Any], start: int = 0, /) -> bytes:
         return numbers.astype(dtype, copy=False).tobytes()
 
     return encode

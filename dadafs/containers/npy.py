@@ -20,7 +20,7 @@ def shell(content: Content) -> Shell:
     length = HEADER_BYTES - len(_MAGIC) - 2
     text = str(about).encode("latin1").ljust(length - 1) + b"\n"
     prefix = _MAGIC + length.to_bytes(2, "little") + text
-    return Shell(prefix, content.count, dtype.itemsize, b"", plain_bytes(dtype))
+    return Shell((prefix,), content.count, dtype.itemsize, b"", plain_bytes(dtype))
 
 
 NPY = Container("npy", shell)

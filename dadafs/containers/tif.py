@@ -28,7 +28,7 @@ def shell(content: Content) -> Shell:
     """
     dtype = stored_dtype(content.dtype)
     prefix, suffix = _wrapping(content, dtype)
-    return Shell(prefix, content.count, dtype.itemsize, suffix, plain_bytes(dtype))
+    return Shell((prefix,), content.count, dtype.itemsize, suffix, plain_bytes(dtype))
 
 
 def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
