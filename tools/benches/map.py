@@ -71,8 +71,9 @@ def warm(mnt: Path) -> None:
         file.read_bytes()
 
 
-def bare_rate(raw: Path, name: str) -> float:
-    """Frames a second of the pass alone, in as many threads as there are cores."""
+def bare_rate(raw: Path, name: str, threads: int | None = None) -> float:
+    """Frames a second of the pass alone, in so many threads, or as many as there are cores."""
+    threads = threads or len(os.sched_getaffinity(0))
     from analysis.reductions import REDUCTIONS
     from dadafs.cache.store import Store
     from dadafs.requests import concrete, grammar
@@ -103,7 +104,6 @@ def bare_rate(raw: Path, name: str) -> float:
             else:
                 prepared.chunk(chunk, run.codec, out)
 
-    threads = len(os.sched_getaffinity(0))
     try:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(threads)))

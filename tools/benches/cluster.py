@@ -1,0 +1,246 @@
+"""A server, peers and a mount on loopback: raw files, scaling over peers, calls, TLS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from tools.benches.mounting import drop_pages, read_all, seconds_of
+
+ROOT = Path(__file__).resolve().parents[2]
+DADAFS = (sys.executable, "-m", "dadafs.cli")
+HORZ, VERT = 64, 24
+ROI = "roi={},0,2000,2167"
+PATIENCE_S = 60.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="bench cluster", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="figures as JSON")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
+    options = parser.parse_args(arguments)
+    with TemporaryDirectory(prefix="dadafs-bench-") as place:
+        figures = measure(Path(place), options.rounds)
+    if options.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        for name, value in figures.items():
+            print(f"{name:<58} {value:>12.4g}")
+    return 0
+
+
+def measure(place: Path, rounds: int) -> dict[str, float]:
+    """All figures, by a name that carries the unit."""
+    raw = place / "raw"
+    command = [sys.executable, "-m", "tools.scan_maker", raw, f"--horz={HORZ}", f"--vert={VERT}"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    subprocess.run(
+        [sys.executable, ROOT / "tools/make_certs", place / "ca", "server:server", "client:client"],
+        check=True,
+        stdout=sys.stderr,
+    )
+    figures = raw_files(raw, place, rounds)
+    figures |= secure_raw_files(raw, place, rounds)
+    figures |= scaling(raw, place, rounds)
+    return figures
+
+
+def raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
+    """A data file through mount and server: pool cold, pool warm, RAM of the mount warm."""
+    source = raw / "scan42_data_000001.h5"
+    size = source.stat().st_size
+    figures: dict[str, float] = {}
+    times: dict[str, list[float]] = {"cold pool": [], "warm pool": [], "warm RAM": [], "plain": []}
+    for number in range(rounds):
+        here = place / f"raw{number}"
+        with ExitStack() as stack:
+            address = stack.enter_context(server(raw, here, "--pool", here / "pool"))
+            mnt = stack.enter_context(mounted(address, here, "--raw-memory", "2GiB"))
+            file = mnt / "scan42/raw" / source.name
+            read_all(source)
+            times["cold pool"].append(read_all(file))
+            drop_pages(file)
+            times["warm RAM"].append(read_all(file))
+            times["plain"].append(read_all(source))
+            again = stack.enter_context(mounted(address, here, name="again"))
+            times["warm pool"].append(read_all(again / "scan42/raw" / source.name))
+            if number == 0:
+                figures |= calls(address)
+    rates = {name: size / median(taken) / 1e6 for name, taken in times.items()}
+    figures |= {f"raw file, {name}, MB/s": rate for name, rate in rates.items()}
+    figures |= sshfs(raw, place, source.name, rounds, rates)
+    return figures
+
+
+def secure_raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
+    """The same over TLS."""
+    source = raw / "scan42_data_000001.h5"
+    here = place / "tls"
+    taken = []
+    with ExitStack() as stack:
+        address = stack.enter_context(server(raw, here, "--tls", place / "ca/server"))
+        for number in range(rounds):
+            options = ("--tls", place / "ca/client")
+            with mounted(address, here, *options, name=f"m{number}") as mnt:
+                taken.append(read_all(mnt / "scan42/raw" / source.name))
+    return {"raw file, TLS, MB/s": source.stat().st_size / median(taken) / 1e6}
+
+
+def calls(address: str) -> dict[str, float]:
+    """The time of a call that does nothing."""
+    import trio
+
+    from dadafs.config import address as parsed
+    from dadafs.rpc.messages import ListPeers
+    from dadafs.rpc.pool import Pool, tcp_connector
+
+    async def work() -> list[float]:
+        pool = Pool(tcp_connector(*parsed(address), None, "server"), name="server")
+        taken = []
+        for _ in range(2000):
+            began = time.perf_counter()
+            await pool.call(ListPeers())
+            taken.append(time.perf_counter() - began)
+        pool.close()
+        return taken
+
+    return {"call to the server and back, ms (0.3 or less)": median(trio.run(work)) * 1e3}
+
+
+def scaling(raw: Path, place: Path, rounds: int) -> dict[str, float]:
+    """Maps by one peer of one thread and by two, raw data through the server; and the bare pass."""
+    from tools.benches.map import bare_rate
+
+    one, two, bare = [], [], []
+    for number in range(rounds):
+        here = place / f"peers{number}"
+        with ExitStack() as stack:
+            address = stack.enter_context(server(raw, here))
+            stack.enter_context(peer(address, here, "a", "--root", raw))
+            mnt = stack.enter_context(mounted(address, here, "--no-local-peer"))
+            compute(mnt, 0)
+            one.append(compute(mnt, 1))
+            stack.enter_context(peer(address, here, "b", "--root", raw))
+            compute(mnt, 2)
+            two.append(compute(mnt, 3))
+            bare.append(bare_rate(raw, "darkfield", threads=1))
+    return {
+        "darkfield, one peer of one thread, frames/s": median(one),
+        "darkfield, two peers, frames/s": median(two),
+        "  ratio (1.85 or more)": median(b / a for a, b in zip(one, two, strict=True)),
+        "  one peer, share of the bare pass (0.9 or more)": median(
+            a / b for a, b in zip(one, bare, strict=True)
+        ),
+    }
+
+
+def compute(mnt: Path, number: int) -> float:
+    """Frames a second of a map that nobody has computed."""
+    path = mnt / f"scan42/darkfield/{ROI.format(number)}/horz={HORZ}/vert={VERT}.npy"
+    return HORZ * VERT / seconds_of(path.read_bytes)
+
+
+@contextmanager
+def server(raw: Path, place: Path, *options: str | Path) -> Iterator[str]:
+    """A server on loopback; its address."""
+    place.mkdir(exist_ok=True)
+    address = f"127.0.0.1:{free_port()}"
+    words = ["server", "--root", raw, "--listen", address, "--cache", place / "index", *options]
+    with process(place / "server.log", *words):
+        host, port = address.split(":")
+        wait(lambda: socket.create_connection((host, int(port)), 1).close() is None)
+        yield address
+
+
+@contextmanager
+def peer(address: str, place: Path, name: str, *options: str | Path) -> Iterator[None]:
+    """A peer of one thread, announced and warm."""
+    words = ["peer", "--server", address, "--name", name, "--threads", "1", *options]
+    with process(place / f"{name}.log", *words, "--cache", place / name):
+        time.sleep(3)  # announced, and seen by the mount
+        yield
+
+
+@contextmanager
+def mounted(address: str, place: Path, *options: str | Path, name: str = "mnt") -> Iterator[Path]:
+    """A mount of the server."""
+    mnt = place / name
+    mnt.mkdir()
+    words = ["mount", f"tcp://{address}", mnt, "--cache", place / f"cache-{name}", *options]
+    subprocess.run([*DADAFS, *map(str, words)], check=True, timeout=90)
+    try:
+        yield mnt
+    finally:
+        subprocess.run([*DADAFS, "umount", mnt], check=True, timeout=30)
+
+
+@contextmanager
+def process(log: Path, *words: str | Path) -> Iterator[None]:
+    """A dadafs daemon."""
+    with log.open("wb") as out:
+        started = subprocess.Popen([*DADAFS, *map(str, words)], stdout=out, stderr=out, cwd=ROOT)
+        try:
+            yield
+        finally:
+            started.terminate()
+            started.wait(timeout=30)
+
+
+def wait(look: Callable[[], bool]) -> None:
+    """Until `look` succeeds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if look():
+                return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise SystemExit("bench: a daemon does not start")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def sshfs(
+    raw: Path, place: Path, name: str, rounds: int, rates: dict[str, float]
+) -> dict[str, float]:
+    """sshfs on loopback, where it is installed and a key lets us in without asking."""
+    if shutil.which("sshfs") is None:
+        print("bench: sshfs is not installed; no comparison with it", file=sys.stderr)
+        return {}
+    mnt = place / "sshfs"
+    mnt.mkdir()
+    command = ["sshfs", f"localhost:{raw}", mnt, "-o", "BatchMode=yes,StrictHostKeyChecking=no"]
+    if subprocess.run(command, timeout=30).returncode:
+        print("bench: sshfs cannot log in to localhost; no comparison with it", file=sys.stderr)
+        return {}
+    try:
+        taken = []
+        for _ in range(rounds):
+            drop_pages(mnt / name)
+            taken.append(read_all(mnt / name))
+        rate = (raw / name).stat().st_size / median(taken) / 1e6
+    finally:
+        subprocess.run(["fusermount3", "-u", mnt], check=True)
+    return {
+        "raw file, sshfs, MB/s": rate,
+        "  ratio, cold pool (3 or more)": rates["cold pool"] / rate,
+        "  ratio, warm RAM (6 or more)": rates["warm RAM"] / rate,
+    }
