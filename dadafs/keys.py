@@ -9,6 +9,7 @@ import msgspec
 from dadafs.scans.model import FrameSlice
 
 KEY_BYTES = 32
+ENCODING = b"values-2"  # of `dadafs.cache.values`; another one makes other keys
 
 
 def patch_key(plan_digest: bytes, frames: FrameSlice) -> bytes:
@@ -17,6 +18,6 @@ def patch_key(plan_digest: bytes, frames: FrameSlice) -> bytes:
     The slice names each frame's file with its identity (size, mtime, inode) and place, and says
     by omission which frames are missing: a file that changes or appears makes other keys.
     """
-    hasher = blake2b(plan_digest, digest_size=KEY_BYTES)
+    hasher = blake2b(plan_digest, digest_size=KEY_BYTES, person=ENCODING)
     hasher.update(msgspec.msgpack.encode(frames))
     return hasher.digest()

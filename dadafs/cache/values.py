@@ -1,4 +1,8 @@
-"""What a pass leaves of a patch, as it is sent and stored."""
+"""What a pass leaves of a patch, as it is sent and stored.
+
+The checksum is keyed with the key of the patch: whole values of another patch, sent or stored in
+its place, are damaged values.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +32,15 @@ class PatchValues:
         """Memory it takes."""
         return self.status.nbytes + self.values.nbytes
 
-    def encode(self) -> bytes:
-        """A checksum, the statuses, the values."""
+    def encode(self, key: bytes) -> bytes:
+        """A checksum, the statuses, the values of the patch with that key."""
         body = self.status.tobytes() + self.values.tobytes()
-        return _sum(body) + body
+        return _sum(key, body) + body
 
     @classmethod
     def decode(
         cls,
+        key: bytes,
         encoded: bytes | bytearray | memoryview,
         frames: int,
         shape: tuple[int, ...],
@@ -43,10 +48,10 @@ class PatchValues:
     ) -> PatchValues:
         """The values of `frames` frames in the promised shape, which are not to be changed.
 
-        BadData when the bytes are damaged or of another shape.
+        BadData when the bytes are damaged, of another patch, or of another shape.
         """
         view = memoryview(encoded)
-        if len(view) < SUM_BYTES or _sum(view[SUM_BYTES:]) != view[:SUM_BYTES]:
+        if len(view) < SUM_BYTES or _sum(key, view[SUM_BYTES:]) != view[:SUM_BYTES]:
             raise BadData("values of a patch are damaged")
         status = np.frombuffer(view[SUM_BYTES : SUM_BYTES + frames], np.uint8)
         rest = view[SUM_BYTES + frames :]
@@ -69,19 +74,26 @@ class PatternValues:
         """Memory it takes."""
         return self.status.nbytes + sum(layer.nbytes for layer in self.layers)
 
-    def encode(self) -> bytes:
+    def encode(self, key: bytes) -> bytes:
         """A checksum, the size of each layer's numbers, the statuses, the layers."""
         sizes = bytes(layer.itemsize for layer in self.layers)
         body = b"".join([sizes, self.status.data, *(_flat(layer) for layer in self.layers)])
-        return _sum(body) + body
+        return _sum(key, body) + body
 
     @classmethod
     def decode(
-        cls, encoded: bytes | bytearray | memoryview, frames: int, shape: tuple[int, ...]
+        cls,
+        key: bytes,
+        encoded: bytes | bytearray | memoryview,
+        frames: int,
+        shape: tuple[int, ...],
     ) -> PatternValues:
-        """The layers, `shape` is (layers, rows, columns). BadData when damaged or of another."""
+        """The layers, `shape` is (layers, rows, columns).
+
+        BadData when the bytes are damaged, of another patch, or of another shape.
+        """
         view = memoryview(encoded)
-        if len(view) < SUM_BYTES or _sum(view[SUM_BYTES:]) != view[:SUM_BYTES]:
+        if len(view) < SUM_BYTES or _sum(key, view[SUM_BYTES:]) != view[:SUM_BYTES]:
             raise BadData("values of a patch are damaged")
         count, *plane = shape
         pixels = int(np.prod(plane))
@@ -101,5 +113,5 @@ def _flat(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _sum(body: bytes | memoryview) -> bytes:
-    return blake2b(body, digest_size=SUM_BYTES).digest()
+def _sum(key: bytes, body: bytes | memoryview) -> bytes:
+    return blake2b(body, digest_size=SUM_BYTES, key=key).digest()

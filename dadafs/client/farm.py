@@ -55,8 +55,8 @@ class Wanted:
     def decode(self, encoded: bytes | memoryview) -> Values:
         """Values in the promised shape; BadData when they are not."""
         if self.per_frame:
-            return PatchValues.decode(encoded, self.frames.count, self.shape, self.dtype)
-        return PatternValues.decode(encoded, self.frames.count, self.shape)
+            return PatchValues.decode(self.key, encoded, self.frames.count, self.shape, self.dtype)
+        return PatternValues.decode(self.key, encoded, self.frames.count, self.shape)
 
 
 @dataclass(eq=False, slots=True)

@@ -105,16 +105,19 @@ class PatternFile(ResultFile):
         """Store the merged layers; the finished numbers. BadData where there is no frame at all."""
         layers = tuple(narrowed(layer) for layer in totals)
         finished = self._finish(plan, status, totals)
-        self._store.put(plan.key(), PatternValues(status, layers).encode())
+        key = plan.key()
+        self._store.put(key, PatternValues(status, layers).encode(key))
         return finished
 
     def _recall(self, plan: PatternPlan) -> NDArray[Any] | None:
         """The finished numbers, where the merged layers are in the store."""
-        encoded = self._store.get(plan.key())
+        key = plan.key()
+        encoded = self._store.get(key)
         if encoded is None:
             return None
         try:
-            values = PatternValues.decode(encoded, len(plan.frames()), self._result.value_shape)
+            frames = len(plan.frames())
+            values = PatternValues.decode(key, encoded, frames, self._result.value_shape)
         except BadData:
             return None
         totals = np.stack([layer.astype(np.uint64) for layer in values.layers])

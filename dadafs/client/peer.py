@@ -68,13 +68,14 @@ class Work:
         """Reduce a part of the frames."""
         self.unreadable += reduce_frames(chunks, part, self.status, self._reducer)
 
-    def encoded(self) -> bytes:
-        """The values, when all parts are reduced."""
+    def encoded(self, key: bytes) -> bytes:
+        """The values of the patch with that key, when all parts are reduced."""
         if self._values is not None:
-            return PatchValues(self.status, self._values).encode()
+            return PatchValues(self.status, self._values).encode(key)
         assert isinstance(self._prepared, PreparedPattern)
         assert self._pattern is not None
-        return PatternValues(self.status, self._prepared.layers(self._pattern)).encode()
+        layers = self._prepared.layers(self._pattern)
+        return PatternValues(self.status, layers).encode(key)
 
 
 class Peer:
@@ -131,7 +132,7 @@ class Peer:
             for part in self._source.batches(frames):
                 chunks = await self._source.gather(part)
                 await self._in_thread(partial(work.reduce, chunks, part))
-            encoded = await self._in_thread(work.encoded)
+            encoded = await self._in_thread(partial(work.encoded, key))
         except PluginFailed as exc:
             raise ComputationFailed(f"plug-in {exc}") from exc
         self._counters["patches"] += 1
@@ -156,7 +157,7 @@ class Peer:
             if known is None:
                 continue
             try:
-                PatchValues.decode(known, frames.count, (frames.count, *shape), dtype)
+                PatchValues.decode(key, known, frames.count, (frames.count, *shape), dtype)
             except BadData as exc:
                 log.warning("a stored result was bad and is computed again: %s", exc)
                 continue
