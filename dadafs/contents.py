@@ -82,15 +82,14 @@ def frame_content(
     )
     if view is not None and dtype.kind == "u":
         content = replace(content, view=replace(view, blank=int(np.iinfo(dtype).max)))
-    if not container.tells:
-        return content
-    facts = (Fact("frame", number), Fact("definition", "the detector's own numbers"))
-    parameters = tuple(_parameters(settings, ("roi", "bin")))
-    return replace(
-        content,
-        scales=_plane(content, settings),
-        provenance=Provenance(_origin(scan, plan, facts), parameters),
-    )
+    if container.scales:
+        content = replace(content, scales=_plane(content, settings))
+    if container.provenance:
+        facts = (Fact("frame", number), Fact("definition", "the detector's own numbers"))
+        parameters = tuple(_parameters(settings, ("roi", "bin")))
+        provenance = Provenance(_origin(scan, plan, facts), parameters)
+        content = replace(content, provenance=provenance)
+    return content
 
 
 def analysis_content(
@@ -116,16 +115,15 @@ def analysis_content(
         tuple(channel.unit for channel in channels),
         view=view,
     )
-    if not container.tells:
-        return content
-    facts = (Fact("analysis", analysis.name), Fact("definition", analysis.definition))
-    meanings = (Fact(f"channel_{one.name}", one.meaning) for one in channels if one.meaning)
-    parameters = (*_raster(layout), *_parameters(settings, analysis.parameters))
-    return replace(
-        content,
-        scales=_scales(analysis, content, settings, plan),
-        provenance=Provenance(_origin(scan, plan, (*facts, *meanings)), parameters),
-    )
+    if container.scales:
+        content = replace(content, scales=_scales(analysis, content, settings, plan))
+    if container.provenance:
+        facts = [Fact("analysis", analysis.name), Fact("definition", analysis.definition)]
+        facts += [Fact(f"channel_{one.name}", one.meaning) for one in channels if one.meaning]
+        parameters = (*_raster(layout), *_parameters(settings, analysis.parameters))
+        provenance = Provenance(_origin(scan, plan, facts), parameters)
+        content = replace(content, provenance=provenance)
+    return content
 
 
 def settled(content: Content, plan: Plan) -> Content:

@@ -11,6 +11,7 @@ from analysis.analyses import ANALYSES
 from analysis.definition import Analysis
 from analysis.parameters import Parameter
 from dadafs.containers import CONTAINERS
+from dadafs.contents import WHEELS
 from dadafs.paths import FRAMES
 from dadafs.requests import FRAME_PARAMETERS, parameters_of, raster
 from dadafs.scans.model import DataFile, Scan
@@ -32,6 +33,8 @@ Every scan is a directory. Opening a file in it computes what its name says, and
   cp {scan}/darkfield/horz=51/vert=10.npy /tmp/           51 points a line, 10 lines
   cp {scan}/darkfield/roi=900,900,200,200/full.npy /tmp/  some of the detector
   cp {scan}/frames/000007.npy /tmp/                       one detector frame
+  cp {scan}/radial/bins=100.h5 /tmp/                      profiles with their axis, as NeXus
+  cp {scan}/orientation/full.png /tmp/                    to look at
   cat {scan}/README.txt {scan}/scan.json                  what a scan is and has
   ls {scan}/raw                                           its own files, byte for byte
 {hint}
@@ -69,7 +72,7 @@ raw/ holds its files, byte for byte.
 {problems}
   scan.json    all metadata, where it came from, which frames are there
   raw/         the scan's own files, byte for byte
-  frames/      000000.npy to {scan.frames - 1:06d}.npy, or .tif
+  frames/      000000.npy to {scan.frames - 1:06d}.npy, and other endings
 {analyses}
 
 For example:
@@ -98,6 +101,7 @@ Parameters, for instance roi=900,900,200,200/bin=2/000007.npy:
 Result: {analysis.result}, array axes {_axes(analysis)}, {analysis.result_dtype} (float32 in tif).
 Channels:
 {_channels(analysis)}
+Endings: {_endings(analysis)}
 
 Parameters:
 {_table(parameters_of(analysis).values())}
@@ -142,6 +146,16 @@ def _axes(analysis: Analysis) -> str:
     return f"({channel}line, point{', bin' if analysis.result == 'stack' else ''})"
 
 
+def _endings(analysis: Analysis) -> str:
+    if analysis.result == "stack":
+        return ", ".join(one for one in CONTAINERS if not CONTAINERS[one].picture)
+    if analysis.name in WHEELS:
+        hue, brightness = WHEELS[analysis.name]
+        return f"{_CONTAINER_LIST} (png without channel=: {hue} as hue, {brightness} as brightness)"
+    first = analysis.channels[0].name
+    return _CONTAINER_LIST + (f" (png: {first}, or channel=)" if len(analysis.channels) > 1 else "")
+
+
 def _channels(analysis: Analysis) -> str:
     return "\n".join(f"  {c.name:<12} {c.meaning} [{c.unit}]" for c in analysis.channels)
 
@@ -150,6 +164,7 @@ def _table(parameters: Any) -> str:
     def row(parameter: Parameter) -> str:
         kind = "x,y,w,h" if parameter.kind == "roi" else parameter.kind
         unit = f" [{parameter.unit}]" if parameter.unit else ""
-        return f"  {parameter.name + '=':<8}{kind:<9}{parameter.meaning}{unit}"
+        choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
+        return f"  {parameter.name + '=':<8}{kind:<9}{parameter.meaning}{unit}{choices}"
 
     return "\n".join(row(parameter) for parameter in parameters)

@@ -86,7 +86,7 @@ class Content:
     units: tuple[str, ...] = ()
     """Of each channel; empty where there are no channels."""
     scales: tuple[Scale, ...] = ()
-    """Of the axes that have one, in their order. Only for containers that tell them."""
+    """Of the axes that have one, in their order. Only for containers that have them."""
     provenance: Provenance = field(default_factory=Provenance)
     """Only for containers that tell it."""
     view: View | None = None
@@ -208,8 +208,10 @@ class Container:
     """Of a content. Pure; the size depends on the number of coordinates, not on themselves."""
     refuses: Callable[[Content], str | None] = _anything
     """Why a content makes no sense in it; None where it does."""
-    tells: bool = False
-    """Whether it has scales and provenance."""
+    scales: bool = False
+    """Whether it has the coordinates along the axes."""
+    provenance: bool = False
+    """Whether it tells how the result came about."""
     picture: bool = False
     """Whether it has colours instead of numbers: one channel, and a `View`."""
 

@@ -55,12 +55,12 @@ def _header(content: Content, width: int) -> bytes:
     if scale is None:
         return f"{what}, counted from 0\n#\n".encode()
     unit = f" in {scale.unit}" if scale.unit else ""
-    cells = ",".join(f"{number:{FLOAT_CELL - 1}.15g}" for number in scale.numbers())
-    return f"{what}, of these {scale.name}{unit}:\n#{cells}\n".encode()
+    cells = f"%{FLOAT_CELL - 1}.15g," * scale.count % tuple(scale.numbers().tolist())
+    return f"{what}, of these {scale.name}{unit}:\n#{cells[:-1]}\n".encode()
 
 
 def _names(content: Content) -> str:
     return "(" + " ".join(f"{name} {unit}".strip() for name, unit in content.blocks) + ")"
 
 
-CSV = Container("csv", shell, tells=True)
+CSV = Container("csv", shell, scales=True)

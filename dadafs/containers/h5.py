@@ -46,6 +46,7 @@ def _result(content: Content) -> Group:
     axes = content.block_axes
     attributes: dict[str, Value] = {
         "NX_class": "NXdata",
+        "title": content.title,
         "axes": tuple(scales[axis].name if axis in scales else "." for axis in axes),
     }
     for scale in content.scales:
@@ -74,4 +75,4 @@ def _dataset(fact: Fact) -> Dataset | Group:
     return Dataset(fact.value, attributes={"units": fact.unit} if fact.unit else {})
 
 
-H5 = Container("h5", shell, tells=True)
+H5 = Container("h5", shell, scales=True, provenance=True)

@@ -161,9 +161,13 @@ def _attribute_texts(node: Dataset | Group) -> Iterator[str]:
 
 
 def _text(text: str) -> tuple[tuple[int, ...], bytes, bytes]:
-    """Shape, datatype and bytes of a text as a dataset: of fixed length, as Octave wants it."""
+    """Shape, datatype and bytes of a text as a dataset.
+
+    Of fixed length and labelled ASCII, though it is UTF-8: Octave loads no other, and h5py and
+    others take its bytes as they are.
+    """
     data = text.encode() or b"\0"
-    return (), bytes([0x13, 0x11, 0, 0]) + struct.pack("<I", len(data)), data
+    return (), bytes([0x13, 1, 0, 0]) + struct.pack("<I", len(data)), data
 
 
 def _heap(texts: Mapping[str, int]) -> bytes:

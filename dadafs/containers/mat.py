@@ -133,4 +133,4 @@ def _line(fact: Fact) -> str:
     return f"{fact.name}: {fact.value}{' ' + fact.unit if fact.unit else ''}"
 
 
-MAT = Container("mat", shell, refuses, tells=True)
+MAT = Container("mat", shell, refuses, scales=True, provenance=True)
