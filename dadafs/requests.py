@@ -173,7 +173,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     try:
         plan = _plan(analysis, settings, scan.height, scan.width, scan.dtype, scan.mask)
     except ValueError as exc:
-        raise NoSuchPath(f"{analysis.name}: {exc}") from exc
+        raise NoSuchPath(f"{analysis.name}: {exc}{_because(settings, scan)}") from exc
     value_shape, value_dtype = value_type(plan)
     container = CONTAINERS[request.extension]
     chosen = values.get("channel")
@@ -203,7 +203,7 @@ def _layout(
     values: dict[str, Value], scan: Scan, channels: tuple[int, ...], cell: tuple[int, ...]
 ) -> Layout:
     horz, vert, snake = raster(values, scan)
-    first = _int(values, "first") or 0
+    first = _first(values, scan)
     if first >= scan.frames:
         raise NoSuchPath(f"first={first}: the scan has {scan.frames} frames")
     region = values.get("region")
@@ -234,13 +234,31 @@ def _plan(
     return plan_for(analysis, settings, height, width, dtype, mask)
 
 
+def _because(settings: Settings, scan: Scan) -> str:
+    """Why what this result needs is not known, where the scan's files do say it."""
+    reasons = []
+    if settings.cx is None or settings.cy is None:
+        reasons.append(scan.withheld.get("centre"))
+    if settings.geometry is None and (settings.qmin is not None or settings.qmax is not None):
+        reasons.append(scan.withheld.get("geometry"))
+    return "".join(f" ({reason})" for reason in dict.fromkeys(reasons) if reason)
+
+
+def _first(values: Mapping[str, Value], scan: Scan) -> int:
+    """The frame of the first point: as asked, else as recorded."""
+    first = _int(values, "first")
+    if first is None:
+        first = scan.raster.first if scan.raster is not None else 0
+    return first
+
+
 def raster(values: Mapping[str, Value], scan: Scan) -> tuple[int, int, bool]:
     """Points per line, lines, snake: as asked, else as recorded, else one line of all frames.
 
     Given only one of horz and vert, the other one is what holds the rest of the frames.
     """
     horz, vert = _int(values, "horz"), _int(values, "vert")
-    first = _int(values, "first") or 0
+    first = _first(values, scan)
     rest = max(scan.frames - first, 1)
     known = scan.raster
     if horz is None and vert is None:

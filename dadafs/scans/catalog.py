@@ -14,12 +14,12 @@ import msgspec
 
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, NoSuchScan, Stale
-from dadafs.scans.describing import Contents, describe, read_contents
+from dadafs.scans.describing import AnySeries, Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
 from dadafs.scans.index import FrameIndexer
 from dadafs.scans.model import Attributes, DataFile, Entry, FrameSlice, Resolved, Scan
 from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
-from dadafs.scans.series import Series
+from dadafs.scans.sidecars import Notes, Sidecars
 from dadafs.scans.tree import RawTree
 
 DIRECTORY_BYTES = 4096
@@ -57,10 +57,15 @@ class Known:
         self.look_again_s = 0.0
         self.reading = threading.Lock()
         self.contents: Contents | None = None
-        self.contents_digest = ""
+        self.contents_of = ("", b"")
+        """Digest of the files, and the dataset that they were read for."""
+        self.notes = Notes()
+        self.fingerprint = b""
+        """Of the notes."""
+        self.notes_until_s = 0.0
         self.scan: Scan | None = None
-        self.scan_of = ("", 0)
-        """Version and number of problems of the series when `scan` was made."""
+        self.scan_of: tuple[object, ...] = ()
+        """What `scan` was made of."""
 
 
 class Catalog:
@@ -78,6 +83,7 @@ class Catalog:
         self._indexer = FrameIndexer(tree, store)
         self._clock = clock
         self._directories = Directories(tree, clock)
+        self._sidecars = Sidecars(tree, store, self._directories)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
@@ -112,8 +118,11 @@ class Catalog:
             if attributes.kind == "directory":
                 here = at
                 continue
+            owner = None
             if attributes.kind == "file" and scan_of(name) is not None:
-                scan = show(self._directories.get(here).owner(name))
+                owner = self._directories.get(here).owner(name)
+            if owner is not None:
+                scan = show(owner)
                 raise NoSuchPath(f"{show(at)} is part of scan {scan}: {scan}/raw/{show(name)}")
             if rest:
                 to = f" to {show(attributes.target)}" if attributes.target else ""
@@ -148,6 +157,7 @@ class Catalog:
             if version:
                 with known.lock:
                     known.look_again_s = 0.0
+                self._read_notes(path, known)
                 if version != _version(known, self._state(path, known)):
                     raise Stale(f"{show(path)} has changed since it was opened")
             return found
@@ -221,17 +231,29 @@ class Catalog:
         """Let `answer` see the contents of a scan, alone, read anew if its files have changed."""
         known = self._keep(path)
         with known.reading:
+            if self._clock() >= known.notes_until_s:
+                self._read_notes(path, known)
             for _ in range(ATTEMPTS):
                 state = self._state(path, known)
-                if known.contents is not None and known.contents_digest == state.digest:
+                of = (state.digest, known.notes.dataset)
+                if known.contents is not None and known.contents_of == of:
                     break
                 self._read_contents(path, known, state)
             return answer(known, state)
 
+    def _read_notes(self, path: bytes, known: Known) -> None:
+        """What is said beside a scan; files that are as they were are not read again."""
+        began = self._clock()
+        known.notes = self._sidecars.read(path)
+        known.fingerprint = known.notes.fingerprint()
+        now = self._clock()
+        known.notes_until_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+
     def _read_contents(self, path: bytes, known: Known, state: State) -> None:
         began = self._clock()
-        contents = read_contents(self._tree, self._indexer, split(path)[0], state.files)
-        known.contents, known.contents_digest, known.scan = contents, state.digest, None
+        dataset = known.notes.dataset
+        contents = read_contents(self._tree, self._indexer, split(path)[0], state.files, dataset)
+        known.contents, known.contents_of, known.scan = contents, (state.digest, dataset), None
         with known.lock:
             known.look_again_s += SHARE * (self._clock() - began)
             if known.elsewhere != contents.elsewhere:  # these count in the digest too
@@ -241,20 +263,25 @@ class Catalog:
         assert known.contents is not None
         series = known.contents.series
         version = _version(known, state)
-        found = (version, len(series.problems))
+        found = (version, len(series.problems), known.notes.mtime_ns)
         if known.scan is None or known.scan_of != found:
-            known.scan = describe(path, version, state.attributes, known.contents)
+            known.scan = describe(path, version, state.attributes, known.contents, known.notes)
             known.scan_of = found
         return known.scan
 
 
-def _series(known: Known) -> Series:
+def _series(known: Known) -> AnySeries:
     assert known.contents is not None
     return known.contents.series
 
 
 def _version(known: Known, state: State) -> str:
-    return state.digest + ("-counted" if _series(known).recounted else "")
+    parts = [state.digest]
+    if known.fingerprint:
+        parts.append(known.fingerprint.hex())
+    if _series(known).recounted:
+        parts.append("counted")
+    return "-".join(parts)
 
 
 def _weight(known: Known) -> int:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
 from dadafs.errors import BadData
+from dadafs.scans import images
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 LZF, BLOSC, ZSTD = 32000, 32001, 32015
@@ -45,6 +46,8 @@ def decode(chunk: bytes, codec: Codec) -> NDArray[Any]:
     Any number of threads may call it; those whose filter needs HDF5 wait for each other.
     """
     dtype = _checked(codec)
+    if codec.filters and codec.filters[0].number in images.BY_NUMBER:
+        return images.decode_image(chunk, codec)
     data = chunk
     most = codec.frame_bytes + SPARE_BYTES
     for number, stage in reversed(list(enumerate(codec.filters))):

@@ -1,25 +1,32 @@
-"""Putting together what is known of a scan: its master, its data files, its names."""
+"""Putting together what is known of a scan: its files, their names, and what is said beside."""
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import msgspec
 
 from dadafs.errors import DadaError
+from dadafs.scans.geometry import settle
+from dadafs.scans.imageseries import ImageSeries
 from dadafs.scans.index import FrameIndexer
-from dadafs.scans.masters import Link, Master, outside, read_master, within
+from dadafs.scans.masters import Link, Master, read_master
 from dadafs.scans.model import Attributes, Scan
 from dadafs.scans.names import ScanFiles, join, show, split
+from dadafs.scans.rasters import rastered
 from dadafs.scans.series import Series, links_by_number
+from dadafs.scans.sidecars import Notes
 from dadafs.scans.tree import RawTree
 
 NAMES_SHOWN = 3  # of files that are missing
+AnySeries: TypeAlias = Series | ImageSeries
 
 
 class Contents(msgspec.Struct, frozen=True):
     """What the files of a scan hold, as of one version of them."""
 
     master: Master
-    series: Series
+    series: AnySeries
     elsewhere: tuple[bytes, ...]
     """Data files that are not named like the scan's."""
     problems: tuple[str, ...]
@@ -27,12 +34,22 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 def read_contents(
-    tree: RawTree, indexer: FrameIndexer, directory: bytes, files: ScanFiles
+    tree: RawTree,
+    indexer: FrameIndexer,
+    directory: bytes,
+    files: ScanFiles,
+    dataset: bytes = b"",
 ) -> Contents:
-    """Read the master of a scan and find out how its frames are laid out."""
+    """Read the master of a scan and find out how its frames are laid out.
+
+    `dataset` is where a user says that frames are in HDF5 files.
+    """
+    if files.images:
+        images = ImageSeries(tree, directory, files)
+        return Contents(images.master, images, (), ())
     master = Master()
     if files.master is not None:
-        master = read_master(tree, join(directory, files.master))
+        master = read_master(tree, join(directory, files.master), dataset)
     problems = list(master.problems)
     own = {join(directory, name) for name in files.all}
     elsewhere = tuple(
@@ -47,6 +64,10 @@ def read_contents(
                 f" {_name(links[0])}; the scan's data files are taken by their numbers"
             )
         links = links_by_number(directory, files, len(links))
+    if not links and files.master is not None and not master.broken:
+        links = [Link(join(directory, files.master), b"")]  # somewhere in it
+    if dataset:
+        links = [Link(link.path, dataset) for link in links]
     problems += _missing(links, present)
     series = Series(
         tree, indexer, links, master.announced, (master.height, master.width, master.dtype)
@@ -77,13 +98,23 @@ def _name(link: Link) -> str:
     return show(split(link.path)[1])
 
 
-def describe(path: bytes, version: str, attributes: Attributes, contents: Contents) -> Scan:
+def describe(
+    path: bytes, version: str, attributes: Attributes, contents: Contents, notes: Notes
+) -> Scan:
     """All there is to know about a scan. What the data files say goes before the master's word."""
     master, series = contents.master, contents.series
     shape = (series.height, series.width)
+    settled = settle(master, notes, *shape)
+    believed = set(settled.problems)
+    doubted = {line for line in master.withheld.values() if line not in believed}
     problems = [*contents.problems, *series.problems]
-    sources = dict(master.sources)
-    mask, cx, cy = master.mask, master.cx, master.cy
+    problems = [line for line in problems if line not in doubted or line in series.problems]
+    problems += settled.problems
+    metadata = dict(master.metadata) | settled.values
+    geometric = ("cx", "cy", *settled.values)
+    sources = {key: source for key, source in master.sources.items() if key not in geometric}
+    sources |= settled.sources
+    mask = master.mask
     if mask and master.mask_shape != shape:
         problems.append(
             f"the pixel mask of {master.mask_shape[0]} x {master.mask_shape[1]} does not fit"
@@ -91,26 +122,35 @@ def describe(path: bytes, version: str, attributes: Attributes, contents: Conten
         )
         mask = b""
         sources.pop("mask", None)
-    if cx is not None and cy is not None and not within(cx, cy, *shape):
-        problems.append(outside(cx, cy, *shape))
-        cx = cy = None
-        sources.pop("cx", None)
-        sources.pop("cy", None)
+    lines = rastered(notes, series.frames, master.metadata, series.grid)
+    if lines.command:
+        metadata["command"] = lines.command
+        sources["command"] = lines.command_source
+    if lines.raster is not None:
+        sources["raster"] = lines.raster.source
+    problems += [*lines.problems, *notes.problems]
     if not series.frames:
         problems.append("no frames can be read")
+    withheld = dict(settled.withheld)
+    if lines.withheld:
+        withheld["raster"] = lines.withheld
+    newest = max(attributes.mtime_ns, notes.mtime_ns)
     return Scan(
         path=path,
         version=version,
-        attributes=attributes,
+        attributes=msgspec.structs.replace(attributes, mtime_ns=newest),
         frames=series.frames,
         height=series.height,
         width=series.width,
         dtype=series.dtype,
-        cx=cx,
-        cy=cy,
-        geometry=master.geometry,
+        raster=lines.raster,
+        axes=lines.axes,
+        cx=settled.cx,
+        cy=settled.cy,
+        geometry=settled.geometry,
         mask=mask,
-        metadata=dict(master.metadata),
+        metadata=metadata,
         sources=sources,
         problems=tuple(dict.fromkeys(problems)),
+        withheld=withheld,
     )

@@ -18,6 +18,8 @@ from dadafs.scans.tree import RawTree
 SETTLED_NS = 2_000_000_000  # older than the tick of the coarsest clock of a file system
 SHARE = 20  # at most a twentieth of the time goes into reading one directory again and again
 KEPT_NAMES = 1_000_000  # of all directories: about 150 bytes each
+PONI = b".poni"
+LOGS = (b".spec", b".dat")
 NEIGHBOURS = 40  # names looked at for a typo, in sorted order: 0.5 ms
 
 
@@ -31,15 +33,21 @@ class Directory(msgspec.Struct, frozen=True):
     names: tuple[bytes, ...]
     """All that is shown, sorted."""
     owners: dict[bytes, bytes]
-    """The shown name of a scan by its own, where these differ."""
+    """The shown name of a scan by its key, where these differ."""
     settled: bool
     """The same stamp means the same names; else only until `until_s`."""
     until_s: float
+    ponis: tuple[bytes, ...] = ()
+    """Calibrations among the names."""
+    logs: tuple[bytes, ...] = ()
+    """What may be SPEC files among the names."""
 
-    def owner(self, name: bytes) -> bytes:
-        """The shown name of the scan that the file of that name belongs to."""
-        scan = scan_of(name) or b""
-        return self.owners.get(scan, scan)
+    def owner(self, name: bytes) -> bytes | None:
+        """The shown name of the scan that the file of that name belongs to; None when loose."""
+        key = scan_of(name)
+        if key is None or (b"\0" in key and key not in self.owners):
+            return None
+        return self.owners.get(key, key)
 
 
 class Directories:
@@ -105,6 +113,8 @@ class Directories:
             owners,
             settled,
             now + SHARE * (now - began),
+            tuple(sorted(name for name in loose if name.endswith(PONI))),
+            tuple(sorted(name for name in loose if name.endswith(LOGS))),
         )
 
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import h5py
 import hdf5plugin  # noqa: F401  registers its filters
 import numpy as np
-from h5py import h5d, h5g, h5l, h5o
+from h5py import h5a, h5d, h5g, h5l, h5o
 
 from analysis.codec import Filter
 
@@ -118,6 +118,17 @@ def attribute(found: h5d.DatasetID, name: str) -> int | None:
     """An attribute that is an integer, else None."""
     value = _plain(h5py.Dataset(found).attrs.get(name))
     return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def text_attribute(group: h5g.GroupID, name: str) -> bytes | None:
+    """An attribute of a group that is the name of something, else None."""
+    if not h5a.exists(group, name.encode()):
+        return None
+    try:
+        text = _text(h5py.Group(group).attrs[name])
+    except ERRORS:
+        return None
+    return text.encode("utf-8", "replace") if text else None
 
 
 def _plain(value: object) -> Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -20,9 +21,9 @@ from dadafs.scans.decode import MAX_FRAME_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
 from dadafs.scans.names import show, split
 from dadafs.scans.slices import LENGTH_BYTES, OFFSET_BYTES
+from dadafs.scans.stacks import find_stack
 from dadafs.scans.tree import RawTree, identity_of
 
-USUAL = (b"/entry/data/data", b"/entry/instrument/detector/data", b"/entry/data/data_000001")
 MAX_FRAMES = 1 << 24  # of one file: 200 MB of index
 ATTEMPTS = 2
 
@@ -42,6 +43,8 @@ class FileIndex(msgspec.Struct, frozen=True, array_like=True):
     """Frames written without some filters: (frame, bits of the stages left out)."""
     start: int | None = None
     """Number in the scan of the first frame, from 0, if the file says so (`image_nr_low`)."""
+    grid: tuple[int, int] | None = None
+    """Points and lines of a dataset with an axis for each."""
 
     @property
     def frames(self) -> int:
@@ -145,13 +148,11 @@ def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex
 
 
 def _index(file: h5py.File, wanted: bytes, identity: Identity) -> FileIndex:
-    candidates = (hdf5.dataset(file, path) for path in ((wanted,) if wanted else USUAL))
-    found = next((one for one in candidates if one is not None), None)
-    if found is None:
-        raise Unreadable(f"no dataset {show(wanted or USUAL[0])} in it")
-    if len(found.shape) != 3:
+    found = _dataset(file, wanted)
+    if len(found.shape) not in (3, 4):
         raise Unreadable(f"a dataset of {len(found.shape)} dimensions is no series of frames")
-    frames, height, width = found.shape
+    *leading, height, width = found.shape
+    frames = math.prod(leading)
     dtype = found.dtype
     if dtype.kind != "u" or dtype.itemsize not in (1, 2, 4):
         raise Unreadable(f"pixels of {dtype} are not supported: counts are uint8, uint16, uint32")
@@ -164,7 +165,7 @@ def _index(file: h5py.File, wanted: bytes, identity: Identity) -> FileIndex:
     properties = found.get_create_plist()
     layout = properties.get_layout()
     if layout == h5d.CHUNKED:
-        if properties.get_chunk() != (1, height, width):
+        if properties.get_chunk() != (*(1 for _ in leading), height, width):
             shape = " x ".join(map(str, properties.get_chunk()))
             raise Unreadable(f"chunks of {shape} are not supported; repack with h5repack")
         skipped = _chunks(found, codec, offsets, lengths)
@@ -180,7 +181,23 @@ def _index(file: h5py.File, wanted: bytes, identity: Identity) -> FileIndex:
     _drop_beyond(offsets, lengths, identity.size)
     low = hdf5.attribute(found, "image_nr_low")
     start = low - 1 if low is not None and low >= 1 else None
-    return FileIndex(identity, "", codec, offsets.tobytes(), lengths.tobytes(), skipped, start)
+    grid = (leading[1], leading[0]) if len(leading) == 2 else None
+    return FileIndex(
+        identity, "", codec, offsets.tobytes(), lengths.tobytes(), skipped, start, grid
+    )
+
+
+def _dataset(file: h5py.File, wanted: bytes) -> h5d.DatasetID:
+    """The dataset of that path, or the one that holds the frames."""
+    if not wanted:
+        try:
+            return find_stack(file)[1]
+        except LookupError as exc:
+            raise Unreadable(exc.args[0]) from exc
+    found = hdf5.dataset(file, wanted)
+    if found is None:
+        raise Unreadable(f"no dataset {show(wanted)} in it")
+    return found
 
 
 def _chunks(
@@ -188,9 +205,11 @@ def _chunks(
 ) -> tuple[tuple[int, int], ...]:
     """Fill in the place of every chunk; which of them lack filters."""
     skipped = []
+    points = found.shape[1] if len(found.shape) == 4 else 0
 
     def note(chunk: h5d.StoreInfo) -> None:
-        frame, row, column = chunk.chunk_offset
+        *leading, row, column = chunk.chunk_offset
+        frame = leading[0] * points + leading[1] if points else leading[0]
         if row or column or frame >= len(offsets) or not 0 < chunk.size < 1 << 32:
             return
         offsets[frame] = chunk.byte_offset
@@ -221,10 +240,11 @@ def _check_place(
     if not len(present):
         return
     frame = int(present[0])
+    place = tuple(int(one) for one in np.unravel_index(frame, found.shape[:-2]))
     if found.get_create_plist().get_layout() == h5d.CHUNKED:
-        expected = bytes(found.read_direct_chunk((frame, 0, 0))[1])
+        expected = bytes(found.read_direct_chunk((*place, 0, 0))[1])
     else:
-        expected = h5py.Dataset(found)[frame].tobytes()
+        expected = h5py.Dataset(found)[place].tobytes()
     fd = os.open(file.filename, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for shift in (0, file.userblock_size):

@@ -62,20 +62,27 @@ class Master(msgspec.Struct, frozen=True):
     metadata: dict[str, str | int | float | None] = {}
     sources: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+    withheld: dict[str, str] = {}
+    """The problem for which a value is not believed: distance_m, wavelength_nm, pixel_m, centre."""
+    broken: bool = False
+    """It cannot be read at all."""
 
 
-def read_master(tree: RawTree, path: bytes) -> Master:
-    """Read a master file without opening its data files. Whatever is wrong is in `problems`."""
+def read_master(tree: RawTree, path: bytes, dataset: bytes = b"") -> Master:
+    """Read a master file without opening its data files. Whatever is wrong is in `problems`.
+
+    Where there is something at `dataset` in it, its frames are there, whatever else it links to.
+    """
     name = show(split(path)[1])
     try:
         fd = tree.open(path)
     except DadaError as exc:
-        return Master(problems=(str(exc),))
+        return Master(problems=(str(exc),), broken=True)
     try:
         with hdf5.opened(fd) as file:
-            return _Reader(file, path).read()
+            return _Reader(file, path).read(dataset)
     except hdf5.ERRORS as exc:
-        return Master(problems=(f"{name} {hdf5.reason(exc)}",))
+        return Master(problems=(f"{name} {hdf5.reason(exc)}",), broken=True)
     finally:
         os.close(fd)
 
@@ -89,9 +96,14 @@ class _Reader:
         self._metadata: dict[str, str | int | float | None] = {}
         self._sources: dict[str, str] = {}
         self._problems: list[str] = []
+        self._withheld: dict[str, str] = {}
 
-    def read(self) -> Master:
-        links = self._links()
+    def read(self, dataset: bytes) -> Master:
+        """All of it."""
+        if dataset and hdf5.dataset(self._file, dataset) is not None:
+            links: tuple[Link, ...] = (Link(self._path, dataset),)
+        else:
+            links = self._links()
         images, triggers = self._count("nimages"), self._count("ntrigger")
         announced = (images or 0) * (1 if triggers is None else triggers)
         if announced > MAX_ANNOUNCED:
@@ -121,7 +133,13 @@ class _Reader:
             self._metadata,
             self._sources,
             tuple(self._problems),
+            self._withheld,
         )
+
+    def _refuse(self, key: str, line: str) -> None:
+        """Note why a value is not believed."""
+        self._problems.append(line)
+        self._withheld[key] = line
 
     def _links(self) -> tuple[Link, ...]:
         """The external links of the data group by number, or the dataset of the master itself."""
@@ -162,17 +180,17 @@ class _Reader:
                 parts.append(part)
         return b"/".join(parts) if inside else b""
 
-    def _number(self, path: bytes) -> tuple[float | None, str]:
+    def _number(self, path: bytes, key: str = "") -> tuple[float | None, str]:
         """A finite number and its unit in lower case; None where there is none."""
         try:
             value, unit = hdf5.scalar(self._file, path)
         except hdf5.ERRORS as exc:
-            self._problems.append(f"{show(path)} {hdf5.reason(exc)}")
+            self._refuse(key, f"{show(path)} {hdf5.reason(exc)}")
             return None, ""
         if not isinstance(value, float):
             return None, ""
         if not math.isfinite(value):
-            self._problems.append(f"{show(path)} is {value}")
+            self._refuse(key, f"{show(path)} is {value}")
             return None, ""
         return value, unit.lower()
 
@@ -194,17 +212,18 @@ class _Reader:
         self, key: str, path: bytes, units: dict[str, float], default: str
     ) -> float | None:
         """A positive quantity in the unit for which `units` has 1; None where there is none."""
-        value, unit = self._number(path)
+        value, unit = self._number(path, key)
         if value is None:
             return None
         factor = units.get(unit or default)
         if factor is None:
-            self._problems.append(f"{show(path)} is in {unit!r}, which is no unit known here")
+            self._refuse(key, f"{show(path)} is in {unit!r}, which is no unit known here")
             return None
         if value <= 0:
-            self._problems.append(f"{show(path)} is {value:g}: never set")
+            self._refuse(key, f"{show(path)} is {value:g}: never set")
             return None
         self._sources[key] = show(path)
+        self._withheld.pop(key, None)
         return value * factor
 
     def _wavelength(self) -> float | None:
@@ -221,14 +240,19 @@ class _Reader:
             if given is None:
                 given = self._measure("wavelength_nm", path, WAVELENGTHS_NM, "angstrom")
         if energy is None:
+            if given is None and "photon_energy_ev" in self._withheld:
+                self._withheld.setdefault("wavelength_nm", self._withheld["photon_energy_ev"])
             return given
         derived = HC_NM_KEV / (energy / 1e3)
         if given is None:
             self._sources["wavelength_nm"] = show(energy_path)
+            self._withheld.pop("wavelength_nm", None)
             return derived
         if abs(derived - given) > TOLERANCE * given:
-            self._problems.append(
-                f"wavelength {given:.5g} nm and photon energy {energy:.6g} eV contradict each other"
+            self._refuse(
+                "wavelength_nm",
+                f"wavelength {given:.5g} nm and photon energy {energy:.6g} eV contradict each"
+                " other",
             )
             return None
         return given
@@ -242,7 +266,7 @@ class _Reader:
         other = self._measure("pixel_y_m", DETECTOR + b"y_pixel_size", LENGTHS_M, "m")
         self._sources.pop("pixel_y_m", None)
         if pixel is not None and other is not None and abs(pixel - other) > TOLERANCE * pixel:
-            self._problems.append(f"pixels of {pixel:.4g} m x {other:.4g} m are not square")
+            self._refuse("pixel_m", f"pixels of {pixel:.4g} m x {other:.4g} m are not square")
             pixel = None
         values = {"distance_m": distance, "wavelength_nm": wavelength, "pixel_m": pixel}
         for key, value in values.items():
@@ -257,7 +281,7 @@ class _Reader:
         paths = {"cx": DETECTOR + b"beam_center_x", "cy": DETECTOR + b"beam_center_y"}
         found: dict[str, float | None] = {}
         for key, path in paths.items():
-            value, unit = self._number(path)
+            value, unit = self._number(path, "centre")
             found[key] = value
             pixel = self._metadata["pixel_m"]
             if value is None or unit in PIXELS or not unit:
@@ -265,16 +289,16 @@ class _Reader:
             if unit in LENGTHS_M and isinstance(pixel, float):
                 found[key] = value * LENGTHS_M[unit] / pixel
             else:
-                self._problems.append(f"{show(path)} is in {unit!r}, which is no unit known here")
+                self._refuse("centre", f"{show(path)} is in {unit!r}, which is no unit known here")
                 found[key] = None
         cx, cy = found["cx"], found["cy"]
         if cx is None or cy is None:
             return None, None
         if cx == cy == 0:
-            self._problems.append("the beam centre is (0, 0): never set")
+            self._refuse("centre", "the beam centre is (0, 0): never set")
             return None, None
         if height and width and not within(cx, cy, height, width):
-            self._problems.append(outside(cx, cy, height, width))
+            self._refuse("centre", outside(cx, cy, height, width))
             return None, None
         self._sources.update({key: show(path) for key, path in paths.items()})
         return cx, cy

@@ -59,6 +59,22 @@ class Raster(msgspec.Struct, frozen=True):
     order: Literal["raster", "snake"] = "raster"
     source: str = ""
     """Where it comes from, for scan.json."""
+    first: int = 0
+    """Frame of the first point."""
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """A motor that a scan moved, from its first point to its last."""
+
+    motor: str
+    start: float | None = None
+    end: float | None = None
+    unit: str = ""
+    """Empty where nothing says it."""
+    direction: Literal["horz", "vert"] = "horz"
+    """Along a line, or from line to line."""
+    relative: bool = False
+    """Counted from where the motor was before the scan, which is unknown."""
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -67,7 +83,7 @@ class Scan(msgspec.Struct, frozen=True):
     path: bytes
     """Of the scan in the mount, relative to the raw root."""
     version: str
-    """Digest of the identities of its files: changes whenever any content does."""
+    """Of its files' identities and of what metadata beside them says: changes when these do."""
     attributes: Attributes
     """Of the scan's directory; mtime the newest of its files'."""
     frames: int = 0
@@ -79,6 +95,8 @@ class Scan(msgspec.Struct, frozen=True):
     dtype: str = ""
     """Of the pixels, e.g. `<u2`."""
     raster: Raster | None = None
+    axes: tuple[Axis, ...] = ()
+    """The motors, those along a line first; empty where no scan command is known."""
     cx: float | None = None
     """Beam centre, column, pixels."""
     cy: float | None = None
@@ -93,6 +111,8 @@ class Scan(msgspec.Struct, frozen=True):
     """Where each value came from, by its name, e.g. `cx` -> an HDF5 path."""
     problems: tuple[str, ...] = ()
     """One line each: dangling links, unreadable files, contradictions."""
+    withheld: dict[str, str] = {}
+    """Why `geometry`, `centre` or `raster` is not used although something gives it."""
 
 
 class ChunkRun(msgspec.Struct, frozen=True, array_like=True):

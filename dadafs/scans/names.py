@@ -9,6 +9,10 @@ import msgspec
 
 MASTER = re.compile(rb"(.+)_master\.h5", re.DOTALL)
 DATA = re.compile(rb"(.+)_data_([0-9]+)\.h5", re.DOTALL)
+NEXUS = re.compile(rb"(.+)\.nxs", re.DOTALL)
+IMAGES = {b"cbf": b"cbf", b"edf": b"edf", b"tif": b"tif", b"tiff": b"tif"}
+IMAGES |= {ending.upper(): kind for ending, kind in IMAGES.items()}
+DIGITS = b"0123456789"
 SUFFIX = b".scan"  # of a scan whose own name is taken
 
 
@@ -18,6 +22,8 @@ class ScanFiles(msgspec.Struct, frozen=True):
     master: bytes | None
     data: tuple[bytes, ...]
     """By number."""
+    images: str = ""
+    """The format of files that hold one frame each, `cbf`, `edf` or `tif`; empty for HDF5."""
 
     @property
     def all(self) -> tuple[bytes, ...]:
@@ -26,21 +32,40 @@ class ScanFiles(msgspec.Struct, frozen=True):
 
 
 def scan_of(name: bytes) -> bytes | None:
-    """The scan that a file of this name belongs to; None for a loose file.
+    """The key of the scan that a file of this name belongs to; None for a loose file.
 
+    The key of a master and its data files is the scan's name. Other keys, of NeXus files and of
+    single images, are no names. One image alone has a key and makes no scan.
     Hidden files never belong to one: they are other programs' temporary files, or what macOS
     leaves beside every file.
     """
     if name.startswith(b"."):
         return None
-    match = MASTER.fullmatch(name) or DATA.fullmatch(name)
-    return match[1] if match else None
+    if name.endswith(b".h5"):
+        match = MASTER.fullmatch(name) or DATA.fullmatch(name)
+        return match[1] if match else None
+    if match := NEXUS.fullmatch(name):
+        return match[1] + b"\0nxs"
+    image = _image(name)
+    return image[0] if image else None
+
+
+def _image(name: bytes) -> tuple[bytes, bytes] | None:
+    """The key and the digits of the name of an image; None for another. Fast: 0.6 us."""
+    stem, _, ending = name.rpartition(b".")
+    kind = IMAGES.get(ending)
+    if kind is None:
+        return None
+    bare = stem.rstrip(DIGITS)
+    return (bare + b"\0" + kind, stem[len(bare) :]) if bare and bare != stem else None
 
 
 def number_of(name: bytes) -> int | None:
-    """The number in the name of a data file; None for another file."""
-    match = DATA.fullmatch(name)
-    return int(match[2]) if match and len(match[2]) <= 18 else None
+    """The number in the name of a data file or an image; None for another file."""
+    image = _image(name)
+    match = None if image else DATA.fullmatch(name)
+    digits = image[1] if image else match[2] if match else b""
+    return int(digits) if 0 < len(digits) <= 18 else None
 
 
 def group(
@@ -48,27 +73,64 @@ def group(
 ) -> tuple[dict[bytes, ScanFiles], list[bytes]]:
     """Sort the names of a directory's files into scans, by the name each is shown under, and loose.
 
-    A data file without a master makes a scan too. A scan whose own name is that of a loose file or
-    of one of `others`, the directory's names that are no files, is shown as `NAME.scan`. Every
-    file lies in exactly one scan or is loose; shown names are unique; loose files keep their order.
+    A data file without a master makes a scan too, and so do two images or more that differ in
+    their numbers only. A scan whose own name is that of a loose file or of one of `others`, the
+    directory's names that are no files, is shown as `NAME.scan`. Every file lies in exactly one
+    scan or is loose; shown names are unique; loose files keep their order.
     """
     masters: dict[bytes, bytes] = {}
     data: dict[bytes, list[tuple[tuple[int, bytes], bytes]]] = {}
+    images: dict[bytes, list[bytes]] = {}
+    scans: dict[bytes, ScanFiles] = {}
     loose = []
     for name in files:
         if name.startswith(b"."):
             loose.append(name)
-        elif match := DATA.fullmatch(name):
-            data.setdefault(match[1], []).append((_order(match[2]), name))
-        elif match := MASTER.fullmatch(name):
-            masters[match[1]] = name
+        elif name.endswith(b".h5"):
+            if match := DATA.fullmatch(name):
+                data.setdefault(match[1], []).append((_order(match[2]), name))
+            elif match := MASTER.fullmatch(name):
+                masters[match[1]] = name
+            else:
+                loose.append(name)
+        elif image := _image(name):
+            images.setdefault(image[0], []).append(name)
+            loose.append(name)
+        elif match := NEXUS.fullmatch(name):
+            scans[match[1] + b"\0nxs"] = ScanFiles(name, ())
         else:
             loose.append(name)
-    scans = {
-        scan: ScanFiles(masters.get(scan), tuple(name for _, name in sorted(data.get(scan, ()))))
-        for scan in sorted(masters.keys() | data.keys())
-    }
-    return _shown(scans, {*loose, *others}), loose
+    for key in masters.keys() | data.keys():
+        members = tuple(name for _, name in sorted(data.get(key, ())))
+        scans[key] = ScanFiles(masters.get(key), members)
+    loose = _without_series(images, scans, loose)
+    ordered = {key: scans[key] for key in sorted(scans)}
+    return _shown(ordered, {*loose, *others}), loose
+
+
+def _without_series(
+    images: dict[bytes, list[bytes]],
+    scans: dict[bytes, ScanFiles],
+    loose: list[bytes],
+) -> list[bytes]:
+    """Add the series of images to the scans; the files that remain loose."""
+    taken: set[bytes] = set()
+    for key, names in images.items():
+        members = _by_number(names) if len(names) > 1 and name_of(key) else ()
+        if members:
+            scans[key] = ScanFiles(None, members, key.rpartition(b"\0")[2].decode())
+            taken.update(members)
+    return [name for name in loose if name not in taken] if taken else loose
+
+
+def _by_number(names: list[bytes]) -> tuple[bytes, ...]:
+    """The names of images with one key by number; none where all have the same number."""
+    ending = names[0][-5:].lstrip(DIGITS)
+    length = len(names[0])
+    if all(len(name) == length and name.endswith(ending) for name in names):
+        return tuple(sorted(names))  # as names usually are: four times as fast
+    numbered = sorted((_order(image[1]), name) for name in names if (image := _image(name)))
+    return tuple(name for _, name in numbered) if numbered[0][0] != numbered[-1][0] else ()
 
 
 def _order(digits: bytes) -> tuple[int, bytes]:
@@ -79,14 +141,25 @@ def _order(digits: bytes) -> tuple[int, bytes]:
 
 def _shown(scans: dict[bytes, ScanFiles], taken: set[bytes]) -> dict[bytes, ScanFiles]:
     """The scans by names that collide with nothing; a scan's own name goes before a made one."""
-    shown = {scan: files for scan, files in scans.items() if scan not in taken}
-    for scan, files in scans.items():
-        if scan in taken:
-            name = scan + SUFFIX
-            while name in taken or name in shown:
-                name += SUFFIX
+    shown: dict[bytes, ScanFiles] = {}
+    others = []
+    for key, files in scans.items():
+        name = name_of(key)
+        if name in taken or name in shown or (name != key and name in scans):
+            others.append((name, files))
+        else:
             shown[name] = files
+    for name, files in others:
+        while name in taken or name in shown:
+            name += SUFFIX
+        shown[name] = files
     return shown
+
+
+def name_of(key: bytes) -> bytes:
+    """The name that a scan of this key would like to have."""
+    name, separator, kind = key.partition(b"\0")
+    return name.rstrip(b"_-.") if separator and kind != b"nxs" else name
 
 
 def join(directory: bytes, name: bytes) -> bytes:

@@ -48,6 +48,8 @@ class Series:
         self.height, self.width, self.dtype = expected
         self.recounted = False
         """The layout has turned out another than it first seemed."""
+        self.grid: tuple[int, int] | None = None
+        """Points and lines, where one dataset with an axis for each holds all frames."""
         self.layout: Regular | Counted = self._arrange()
 
     @property
@@ -116,6 +118,7 @@ class Series:
             if isinstance(index, str) or not index.frames:
                 continue
             self.height, self.width, self.dtype = *index.codec.shape, index.codec.dtype
+            self.grid = index.grid if len(self.links) == 1 else None
             layout = regular(len(self.links), self._announced, index.frames)
             if layout is not None and not self._contradicts(layout, link, index):
                 return layout

@@ -1,0 +1,155 @@
+"""What raster a scan has, of all that is said about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dadafs.scans.fio import Recorded
+from dadafs.scans.model import Axis, Raster
+from dadafs.scans.overrides import Given
+from dadafs.scans.sidecars import Notes
+
+
+class Rastered(msgspec.Struct, frozen=True):
+    """The raster of a scan."""
+
+    raster: Raster | None = None
+    axes: tuple[Axis, ...] = ()
+    command: str = ""
+    command_source: str = ""
+    problems: tuple[str, ...] = ()
+    withheld: str = ""
+    """Why there is none although something gives one."""
+
+
+def rastered(
+    notes: Notes,
+    frames: int,
+    metadata: Mapping[str, str | int | float | None],
+    grid: tuple[int, int] | None = None,
+) -> Rastered:
+    """The user's word, else the scan command, else the shape of the dataset, else the triggers.
+
+    `grid` is points and lines of a dataset with an axis for each.
+    """
+    told = _commanded(notes.recorded, frames)
+    if told.raster is None and not told.withheld and grid is not None:
+        told = msgspec.structs.replace(
+            told, raster=Raster(*grid, source="the shape of the dataset: lines x points")
+        )
+    triggered = _triggered(metadata)
+    if told.raster is None and not told.withheld and triggered is not None:
+        if frames <= triggered.horz * triggered.vert:
+            told = msgspec.structs.replace(told, raster=triggered)
+    elif told.raster is not None and triggered is not None:
+        told = _compared(told, triggered)
+    return _overridden(told, notes.given, frames)
+
+
+def _commanded(recorded: tuple[Recorded, ...], frames: int) -> Rastered:
+    problems = [line for one in recorded for line in one.problems]
+    found: list[tuple[Recorded, Raster]] = []
+    for one in recorded:
+        if one.command is not None:
+            horz, vert = one.command.shape_for(frames)
+            order = "snake" if one.snake else "raster"
+            found.append((one, Raster(horz, vert, order, f"{one.source}: {one.command.text}")))  # type: ignore[arg-type]
+    if not found:
+        return Rastered(problems=tuple(problems))
+    first, raster = found[0]
+    withheld = ""
+    for other, another in found[1:]:
+        if (another.horz, another.vert) != (raster.horz, raster.vert):
+            withheld = (
+                f"the raster is {raster.horz} x {raster.vert} in {first.source} and {another.horz}"
+                f" x {another.vert} in {other.source}: none is used; give horz= and vert=, or"
+                " [raster] in geometry.toml"
+            )
+    if not withheld and frames > raster.horz * raster.vert:
+        withheld = (
+            f"{first.source} has {raster.horz} x {raster.vert} = {raster.horz * raster.vert}"
+            f" points, but there are {frames} frames: its raster is not used; give horz= and"
+            " vert=, or [raster] in geometry.toml"
+        )
+    assert first.command is not None
+    if withheld:
+        problems.append(withheld)
+    return Rastered(
+        None if withheld else raster,
+        first.axes,
+        first.command.text,
+        first.source,
+        tuple(problems),
+        withheld,
+    )
+
+
+def _triggered(metadata: Mapping[str, str | int | float | None]) -> Raster | None:
+    """A line for each trigger, where both are more than one.
+
+    That is how a line is recorded in flight: its motor starts, one trigger, a series of images.
+    With one image a trigger, or one trigger for all, nothing tells where a line ends.
+    """
+    images, triggers = metadata.get("nimages"), metadata.get("ntrigger")
+    if isinstance(images, int) and isinstance(triggers, int) and images > 1 and triggers > 1:
+        return Raster(images, triggers, source="nimages x ntrigger: a line for each trigger")
+    return None
+
+
+def _compared(told: Rastered, triggered: Raster) -> Rastered:
+    raster = told.raster
+    assert raster is not None
+    same = (triggered.horz, triggered.vert) == (raster.horz, raster.vert)
+    if same or triggered.horz * triggered.vert != raster.horz * raster.vert:
+        return told
+    line = (
+        f"the raster is {raster.horz} x {raster.vert} by {raster.source}, but the detector had"
+        f" {triggered.vert} triggers of {triggered.horz} images"
+    )
+    return msgspec.structs.replace(told, problems=(*told.problems, line))
+
+
+def _overridden(told: Rastered, given: Mapping[str, Given], frames: int) -> Rastered:
+    """Apply what the user says, value by value."""
+    keys = [key for key in ("horz", "vert", "first", "order") if key in given]
+    if not keys:
+        return told
+    first = _whole(given, "first") or 0
+    rest = max(frames - first, 1)
+    horz, vert = _whole(given, "horz"), _whole(given, "vert")
+    base = told.raster
+    if horz is None and vert is None:
+        horz, vert = (base.horz, base.vert) if base is not None else (rest, 1)
+    elif horz is None:
+        horz = -(-rest // (vert or 1))
+    elif vert is None:
+        vert = -(-rest // horz)
+    assert horz is not None
+    assert vert is not None
+    problems = told.problems
+    if "horz" in given or "vert" in given:
+        problems = tuple(line for line in problems if line != told.withheld)
+        told = msgspec.structs.replace(told, withheld="")
+    if frames and first >= frames:
+        line = f"{given['first'].source} = {first}, but the scan has {frames} frames: not used"
+        problems, first = (*problems, line), 0
+    order = str(given["order"].value) if "order" in given else (base.order if base else "raster")
+    source = ", ".join(given[key].source for key in keys)
+    if base is not None and not ("horz" in given and "vert" in given):
+        source += f"; {base.source}"
+    axes = told.axes
+    if told.command and base is not None and (horz, vert) != (base.horz, base.vert):
+        axes = ()
+    return msgspec.structs.replace(
+        told,
+        raster=Raster(horz, vert, order, source, first),  # type: ignore[arg-type]
+        axes=axes,
+        problems=problems,
+    )
+
+
+def _whole(given: Mapping[str, Given], key: str) -> int | None:
+    value = given[key].value if key in given else None
+    return int(value) if value is not None else None

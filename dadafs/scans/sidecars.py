@@ -1,0 +1,271 @@
+"""The files beside a scan that tell about it: geometry.toml, PONI, SPEC and FIO files."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+
+from dadafs.cache.store import Store
+from dadafs.errors import DadaError, NoSuchPath
+from dadafs.scans import overrides
+from dadafs.scans.directories import Directories
+from dadafs.scans.fio import READ_BYTES, Recorded, read_fio
+from dadafs.scans.names import join, show, split
+from dadafs.scans.overrides import Given, Section
+from dadafs.scans.poni import READ_BYTES as PONI_BYTES
+from dadafs.scans.poni import Poni, read_poni
+from dadafs.scans.spec import read_spec
+from dadafs.scans.tree import RawTree, identity_of
+
+KEPT = 2000  # of parsed files: about 1 kB each
+LOG_LEVELS = 4  # directories above a scan's in which its log is looked for: P10 has three
+NUMBERED = re.compile(rb"(.*?)_*([0-9]{1,9})", re.DOTALL)
+SPEC_ENDINGS = (b".dat", b".spec", b"")
+
+T = TypeVar("T")
+
+
+class Notes(msgspec.Struct, frozen=True):
+    """What the files beside a scan say about it."""
+
+    given: dict[str, Given] = {}
+    """By a user, in geometry.toml: the last word."""
+    refused: tuple[str, ...] = ()
+    """Of each geometry.toml that is not used, why."""
+    poni: Poni | None = None
+    recorded: tuple[Recorded, ...] = ()
+    problems: tuple[str, ...] = ()
+    mtime_ns: int = 0
+    """The newest of geometry.toml and PONI; logs grow with other scans and do not count."""
+
+    @property
+    def dataset(self) -> bytes:
+        """Where in HDF5 files the frames are; b"" where nobody says so."""
+        found = self.given.get("dataset")
+        return str(found.value).encode("utf-8", "surrogateescape") if found else b""
+
+    def fingerprint(self) -> bytes:
+        """Of what they say: the same as long as the scan's part of a growing log is."""
+        if self == Notes():
+            return b""
+        said = msgspec.structs.replace(self, mtime_ns=0)
+        return blake2b(msgspec.msgpack.encode(said), digest_size=8).digest()
+
+
+class Sidecars:
+    """Finds and reads the files beside scans; keeps what they say by their identity.
+
+    Safe for threads. Only read when a scan is described, and never for a listing.
+    """
+
+    def __init__(self, tree: RawTree, store: Store, directories: Directories) -> None:
+        self._tree = tree
+        self._store = store
+        self._directories = directories
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[object, object] = OrderedDict()
+
+    def read(self, scan: bytes) -> Notes:
+        """All that is said beside the scan of that path. What is wrong is in the result."""
+        directory, name = split(scan)
+        above = list(_upwards(directory))
+        refused: list[str] = []
+        problems: list[str] = []
+        mtimes = [0]
+        files = []
+        for place in above:
+            path = join(place, overrides.NAME)
+            try:
+                sections = self._file(path, _sections, overrides.READ_BYTES + 1, mtimes)
+            except NoSuchPath:
+                continue
+            except (DadaError, ValueError) as exc:
+                refused.append(f"{show(path)} is not used: {exc}")
+                continue
+            files.append((place, show(path), sections))
+        given = overrides.merged(files, scan)
+        return Notes(
+            given,
+            tuple(refused),
+            self._poni(given, above, name, mtimes, problems),
+            tuple(self._recorded(above[: LOG_LEVELS + 1], name, problems)),
+            tuple(problems),
+            max(mtimes),
+        )
+
+    def _poni(
+        self,
+        given: dict[str, Given],
+        above: list[bytes],
+        name: bytes,
+        mtimes: list[int],
+        problems: list[str],
+    ) -> Poni | None:
+        """The calibration that geometry.toml names, else that of the nearest directory with any."""
+        path: bytes | None
+        named = given.get("poni")
+        if named is not None:
+            path = _beside(named.directory, str(named.value))
+        else:
+            path = self._nearest_poni(above, name, problems)
+        if path is None:
+            return None
+        try:
+            return self._file(
+                path,
+                lambda data: read_poni(data.decode("utf-8", "replace"), show(path)),
+                PONI_BYTES,
+                mtimes,
+            )
+        except (DadaError, ValueError) as exc:
+            origin = f" (from {named.source})" if named else ""
+            problems.append(f"{exc}{origin}")
+            return None
+
+    def _nearest_poni(self, above: list[bytes], name: bytes, problems: list[str]) -> bytes | None:
+        for place in above:
+            try:
+                names = self._directories.get(place).ponis
+            except DadaError:
+                continue
+            if not names:
+                continue
+            own = [one for one in names if one[: -len(b".poni")] in (name, _stem(name)[0])]
+            chosen = own or names
+            if len(chosen) == 1:
+                return join(place, chosen[0])
+            some = ", ".join(map(show, names[:3])) + (", ..." if len(names) > 3 else "")
+            problems.append(
+                f"{len(names)} PONI files in {show(place)} ({some}): none is used; name one in"
+                f' geometry.toml, [geometry] poni = "{show(names[0])}"'
+            )
+            return None
+        return None
+
+    def _recorded(self, above: list[bytes], name: bytes, problems: list[str]) -> Iterator[Recorded]:
+        """What logs say of the scan: its own FIO file, and the nearest SPEC file that has it."""
+        for level in (_fio_of(above, name), self._spec_of(above, name)):
+            for read in level:
+                try:
+                    found = read(self)
+                except NoSuchPath:
+                    continue
+                except DadaError as exc:
+                    problems.append(str(exc))
+                    continue
+                if found is not None:
+                    yield found
+                    break
+
+    def _spec_of(
+        self, above: list[bytes], name: bytes
+    ) -> Iterator[Callable[[Sidecars], Recorded | None]]:
+        stem, number = _stem(name)
+        if number is None:
+            return
+        paths = [join(place, stem + ending) for place in above for ending in SPEC_ENDINGS if stem]
+        try:
+            logs = self._directories.get(above[0]).logs
+        except DadaError:
+            logs = ()
+        if len(logs) == 1:
+            paths.append(join(above[0], logs[0]))
+        for path in dict.fromkeys(paths):
+            yield lambda reader, path=path: reader._spec(path, number)  # type: ignore[misc]
+
+    def _spec(self, path: bytes, number: int) -> Recorded | None:
+        fd = self._tree.open(path)
+        try:
+            identity = identity_of(os.fstat(fd))
+            return self._once(
+                (path, identity, number),
+                lambda: read_spec(fd, path, identity, number, show(path), self._store),
+            )
+        finally:
+            os.close(fd)
+
+    def _fio(self, path: bytes) -> Recorded | None:
+        found = self._file(
+            path, lambda data: read_fio(data.decode("utf-8", "replace"), show(path)), READ_BYTES
+        )
+        return found if found.command is not None or found.problems else None
+
+    def _file(
+        self,
+        path: bytes,
+        parse: Callable[[bytes], T],
+        most: int,
+        mtimes: list[int] | None = None,
+    ) -> T:
+        """What `parse` makes of the beginning of a file. NoSuchPath; ValueError of `parse`."""
+        fd = self._tree.open(path)
+        try:
+            identity = identity_of(os.fstat(fd))
+            if mtimes is not None:
+                mtimes.append(identity.mtime_ns)
+            return self._once((path, identity), lambda: parse(os.pread(fd, most, 0)))
+        finally:
+            os.close(fd)
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        """What was made for that key; a ValueError is remembered too."""
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+        if known is None:
+            try:
+                known = (make(),)
+            except ValueError as exc:
+                known = exc
+            with self._lock:
+                self._kept[key] = known
+                while len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+        if isinstance(known, ValueError):
+            raise ValueError(str(known))
+        assert isinstance(known, tuple)
+        made: T = known[0]
+        return made
+
+
+def _sections(data: bytes) -> list[Section]:
+    return overrides.read_overrides(data)
+
+
+def _fio_of(above: list[bytes], name: bytes) -> Iterator[Callable[[Sidecars], Recorded | None]]:
+    for place in above[:2]:
+        path = join(place, name + b".fio")
+        yield lambda reader, path=path: reader._fio(path)  # type: ignore[misc]
+
+
+def _upwards(directory: bytes) -> Iterator[bytes]:
+    """A directory and those above it, up to the root."""
+    while directory:
+        yield directory
+        directory = split(directory)[0]
+    yield b""
+
+
+def _stem(name: bytes) -> tuple[bytes, int | None]:
+    """What a scan's name begins with, and the number at its end."""
+    match = NUMBERED.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, None)
+
+
+def _beside(directory: bytes, name: str) -> bytes:
+    """A path that is given relative to a directory; it may lead up, as far as the root."""
+    parts = directory.split(b"/") if directory else []
+    for part in name.encode("utf-8", "surrogateescape").split(b"/"):
+        if part == b"..":
+            del parts[-1:]
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
