@@ -24,14 +24,3 @@ VERSION = code_version(
 def decoder_name() -> str:
     """Which LZ4 decoder the kernels use, for diagnosis. There is one."""
     return "numba"
-
-
-def warm() -> None:
-    """Compile every kernel for pixels of 1, 2 and 4 bytes, or load it from the cache on disk.
-
-    Takes 30 s the first time and half a second afterwards. For set-up, and for a
-    peer that wants to answer its first request at full speed.
-    """
-    from analysis.kernels.warming import warm_all
-
-    warm_all()

@@ -20,6 +20,7 @@ from analysis.plugins import PluginFailed
 from analysis.reductions import REDUCTIONS, Prepared, Status
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from analysis.reductions.shapes import is_per_frame, value_type
+from analysis.warming import warm
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
 from dadafs.client.reducing import FrameReducer, PatternReducer, Reducer, reduce_frames
@@ -104,7 +105,7 @@ class Peer:
 
     def warm_up(self) -> None:
         """Load the kernels in the background, or compile them where that was never done."""
-        threading.Thread(target=kernels.warm, name="warm-up", daemon=True).start()
+        threading.Thread(target=warm, name="warm-up", daemon=True).start()
 
     def service(self, credentials: Credentials | None = None) -> Service:
         """The RPC service of this peer."""
