@@ -116,7 +116,10 @@ def analysis_content(
         view=view,
     )
     if container.scales:
-        content = replace(content, scales=_scales(analysis, content, settings, plan))
+        scales = _scales(analysis, content, settings, plan)
+        if analysis.result in ("map", "stack"):
+            scales = tuple(_along_motor(scale, scan, layout) for scale in scales)
+        content = replace(content, scales=scales)
     if container.provenance:
         facts = [Fact("analysis", analysis.name), Fact("definition", analysis.definition)]
         facts += [Fact(f"channel_{one.name}", one.meaning) for one in channels if one.meaning]
@@ -155,6 +158,24 @@ def _scales(
     if "bin" in content.axes:
         scales.append(_bins(plan, content.shape[-1]))
     return tuple(scale for scale in scales if scale.count <= LONGEST_SCALE)
+
+
+def _along_motor(scale: Scale, scan: Scan, layout: Layout) -> Scale:
+    """Lines and points by the motor that moved, where the raster is the recorded one."""
+    known = scan.raster
+    if known is None or (layout.horz, layout.vert, layout.first) != (
+        known.horz,
+        known.vert,
+        known.first,
+    ):
+        return scale
+    direction = {"point": "horz", "line": "vert"}.get(scale.axis)
+    for axis in scan.axes:
+        if axis.direction == direction and axis.start is not None and axis.end is not None:
+            step = (axis.end - axis.start) / max(scale.count - 1, 1)
+            label = f"{axis.motor}, relative" if axis.relative else axis.motor
+            return replace(scale, unit=axis.unit, first=axis.start, step=step, label=label)
+    return scale
 
 
 def _bins(plan: Plan, count: int) -> Scale:
@@ -200,12 +221,17 @@ def _origin(scan: Scan, plan: Plan, facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return (
         Fact("program", "dadafs"),
         Fact("version", __version__),
-        Fact("scan", os.fsdecode(scan.path).encode(errors="replace").decode()),
+        Fact("scan", _plain(os.fsdecode(scan.path))),
         Fact("scan_version", scan.version),
         *facts,
         Fact("pass", f"{plan.reduction} {plan.version}"),
-        *(Fact("problems", "; ".join(scan.problems)) for _ in scan.problems[:1]),
+        *(Fact("problems", _plain("; ".join(scan.problems))) for _ in scan.problems[:1]),
     )
+
+
+def _plain(text: str) -> str:
+    """Without what is no Unicode: names of raw files are bytes."""
+    return text.encode(errors="replace").decode()
 
 
 def _raster(layout: Layout) -> tuple[Fact, ...]:

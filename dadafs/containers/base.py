@@ -23,10 +23,12 @@ class Scale:
     name: str
     """What is counted along it: the axis itself, or q, r, phi of a bin."""
     unit: str
-    """Empty where points are counted."""
+    """Empty where points are counted, or where nothing says it."""
     count: int
     first: float = 0.0
     step: float = 1.0
+    label: str = ""
+    """What a person calls it, e.g. the motor; empty where that is `name`."""
     listed: bytes = b""
     """The coordinates, float64 little endian, where they do not follow from first and step."""
 

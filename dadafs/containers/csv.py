@@ -54,9 +54,10 @@ def _header(content: Content, width: int) -> bytes:
     scale = next((one for one in content.scales if one.axis == content.axes[-1]), None)
     if scale is None:
         return f"{what}, counted from 0\n#\n".encode()
+    name = scale.label or scale.name
     unit = f" in {scale.unit}" if scale.unit else ""
     cells = f"%{FLOAT_CELL - 1}.15g," * scale.count % tuple(scale.numbers().tolist())
-    return f"{what}, of these {scale.name}{unit}:\n#{cells[:-1]}\n".encode()
+    return f"{what}, of these {name}{unit}:\n#{cells[:-1]}\n".encode()
 
 
 def _names(content: Content) -> str:

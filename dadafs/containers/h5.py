@@ -51,6 +51,8 @@ def _result(content: Content) -> Group:
     }
     for scale in content.scales:
         about: dict[str, Value] = {"units": scale.unit} if scale.unit else {}
+        if scale.label:
+            about["long_name"] = f"{scale.label} ({scale.unit})" if scale.unit else scale.label
         data = scale.numbers().astype("<f8").tobytes()
         members[scale.name] = Dataset(data, (scale.count,), hdf5.FLOAT64, attributes=about)
         attributes[scale.name + "_indices"] = axes.index(scale.axis)

@@ -21,6 +21,7 @@ from dadafs.containers.base import (
     Content,
     Encode,
     Fact,
+    Scale,
     Shell,
     plain_bytes,
 )
@@ -123,10 +124,14 @@ def _text(name: str, text: str) -> bytes:
 def _about(content: Content) -> str:
     lines = [content.title]
     lines += [f"{name}: {unit}" for name, unit in content.blocks if unit]
-    lines += [f"axis_{scale.name}: {scale.unit or 'counted'}" for scale in content.scales]
+    lines += [f"axis_{scale.name}: {_coordinate(scale)}" for scale in content.scales]
     lines += [_line(fact) for fact in content.provenance.facts]
     lines += [_line(fact) for fact in content.provenance.parameters]
     return "\n".join(lines) + "\n"
+
+
+def _coordinate(scale: Scale) -> str:
+    return " ".join(filter(None, (scale.label, scale.unit))) or "counted"
 
 
 def _line(fact: Fact) -> str:

@@ -34,6 +34,7 @@ def scan_of(frames: int = 12, horz: int = 4, vert: int = 3, **other: Any) -> Sca
     """A scan that is known and nowhere."""
     about = Attributes("directory", 0, 0, 0o755, 0, 0, 0)
     fields: dict[str, Any] = {
+        "path": b"dir/scan42",
         "frames": frames,
         "height": HEIGHT,
         "width": WIDTH,
@@ -43,7 +44,7 @@ def scan_of(frames: int = 12, horz: int = 4, vert: int = 3, **other: Any) -> Sca
         "cy": 5.5,
         "geometry": Geometry(1.5, 0.1, 75e-6),
     }
-    return Scan(b"dir/scan42", "v1", about, **(fields | other))
+    return Scan(version="v1", attributes=about, **(fields | other))
 
 
 def result_of(path: str, scan: Scan) -> Result:

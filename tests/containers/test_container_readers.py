@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dadafs.containers.base import Content
 from dadafs.containers.csv import HEADER_LINES, shell
 from dadafs.requests import concrete
+from dadafs.scans.model import Axis
 
 SCAN = scan_of(10, 4, 3)  # two points beyond the last frame: NaN
 STEMS = [
@@ -167,6 +168,30 @@ def test_frames_and_patterns_are_placed_on_the_detector() -> None:
             assert scales == {"row": [3, 4, 5, 6], "column": [2, 3, 4, 5, 6, 7]}
 
 
+MOTORS = (Axis("piy", 1.0, 2.5, "mm"), Axis("piz", -0.5, 0.5, direction="vert", relative=True))
+
+
+def test_lines_and_points_of_the_recorded_raster_are_places_of_motors() -> None:
+    scan = scan_of(10, 4, 3, axes=MOTORS)
+    with h5py.File(io.BytesIO(trio.run(read_all, "dpc/full.h5", scan)), "r") as file:
+        result = file["entry/result"]
+        assert result["point"][()].tolist() == [1, 1.5, 2, 2.5]
+        assert dict(result["point"].attrs) == {"units": "mm", "long_name": "piy (mm)"}
+        assert result["line"][()].tolist() == [-0.5, 0, 0.5]
+        assert dict(result["line"].attrs) == {"long_name": "piz, relative"}
+    about = str(matlab(trio.run(read_all, "dpc/full.mat", scan))["about"][0])
+    assert "axis_line: piz, relative\naxis_point: piy mm\n" in about
+    header = trio.run(read_all, "darkfield/full.csv", scan).decode().splitlines()
+    assert header[1].endswith("columns: 4 points, of these piy in mm:")
+
+
+def test_another_raster_is_counted() -> None:
+    scan = scan_of(10, 4, 3, axes=MOTORS)
+    for stem in ("darkfield/horz=5", "darkfield/first=1"):
+        scales = result_of(f"{stem}.h5", scan).content.scales
+        assert all((one.first, one.step, one.unit, one.label) == (0, 1, "", "") for one in scales)
+
+
 def test_a_long_axis_has_no_scale() -> None:
     scan = scan_of(20_000, 20_000, 1)
     for extension in ("h5", "mat", "csv"):
@@ -181,3 +206,11 @@ def test_containers_that_tell_nothing_share_their_shells() -> None:
     one, other = (result_of(f"frames/{number}.tif", SCAN).content for number in (1, 2))
     assert one == other
     assert concrete(result_of("frames/1.tif", SCAN).request, SCAN).content == one
+
+
+def test_names_that_are_no_text_are_told_as_far_as_they_are() -> None:
+    scan = scan_of(10, 4, 3, path=b"sp\xe4t/sc\xffn", problems=("sp\udce4t is lost",))
+    with h5py.File(io.BytesIO(trio.run(read_all, "darkfield/full.h5", scan)), "r") as file:
+        assert file["entry/process/scan"][()] == b"sp?t/sc?n"
+        assert file["entry/process/problems"][()] == b"sp?t is lost"
+    assert "sp?t/sc?n" in str(matlab(trio.run(read_all, "darkfield/full.mat", scan))["about"])
