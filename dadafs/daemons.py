@@ -7,14 +7,15 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import trio
 
 from dadafs import logs
 from dadafs.client.peering import PeerConfig, serve_peer
 from dadafs.errors import UsageError
-from dadafs.rpc.security import check_exposure
-from dadafs.rpc.service import BACKLOG, listening
+from dadafs.rpc.security import Credentials, check_exposure
+from dadafs.rpc.service import BACKLOG, listening, raise_descriptor_limit
 from dadafs.server.serving import ServerConfig, serve_raw
 
 log = logging.getLogger(__name__)
@@ -22,17 +23,23 @@ log = logging.getLogger(__name__)
 
 def run_server(config: ServerConfig, listen: tuple[str, int], *, insecure: bool) -> None:
     """Serve until told to stop. UsageError, one line, where it cannot begin."""
-    check_exposure(listen[0], config.tls is not None, insecure)
+    _check(listen[0], config.tls, insecure)
     listener = _bound(*listen)
     _run(lambda: serve_raw(config, [listening(listener)]), f"server of {config.root}", listener)
 
 
 def run_peer(config: PeerConfig, listen: tuple[str, int], *, insecure: bool) -> None:
     """Compute until told to stop. UsageError, one line, where it cannot begin."""
-    check_exposure(listen[0], config.tls is not None, insecure)
+    _check(listen[0], config.tls, insecure)
     listener = _bound(*listen)
     serve = partial(serve_peer, config, listening(listener), secure=True)
     _run(serve, f"peer {config.name}", listener)
+
+
+def _check(host: str, tls: Path | None, insecure: bool) -> None:
+    check_exposure(host, tls is not None, insecure)
+    if tls is not None:
+        Credentials(tls)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -49,6 +56,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socket) -> None:
     logs.set_up(logging.INFO)
+    raise_descriptor_limit()
     host, port = listener.getsockname()[:2]
 
     async def until_told() -> None:

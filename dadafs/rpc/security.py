@@ -51,7 +51,8 @@ class Credentials:
         found = role_of(secure)
         if found != role:
             stream.socket.close()
-            raise trio.BrokenResourceError(f"its certificate is for a {found}, not a {role}")
+            what = f"is for a {found}, not a {role}" if found else "has no role"
+            raise trio.BrokenResourceError(f"its certificate {what}")
         return secure
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import resource
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +28,13 @@ log = logging.getLogger(__name__)
 Answer = tuple[Any, bytes | bytearray | memoryview]
 Handler = Callable[[Any], Awaitable[Answer]]
 MAX_CONNECTIONS = 1024
+DESCRIPTORS = 8192  # connections, raw files, stores
 IDLE_S = 600.0  # between two requests
 REQUEST_S = 30.0  # for a request to arrive, from its first byte
-REPLY_S = 60.0  # for a reply to be taken
+REPLY_S = 20.0  # for 1 MiB of a reply to be taken
+COMPLAINTS = 20  # about one host
+COMPLAINTS_S = 60.0  # in that time; more would be a way to fill a disk
+COMPLAINED = 1000  # hosts
 BACKLOG = 512
 
 
@@ -43,6 +51,14 @@ def listening(listener: socket.socket) -> trio.SocketListener:
     """A listening socket for `Service.serve`."""
     listener.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many files and connections open as it may be asked for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,9 @@ class Service:
     A handler returns its reply and payload or raises a DadaError, which travels; anything else
     it raises is logged and travels as a plain DadaError. It is cancelled when its caller closes
     the connection. One connection's trouble ends that connection and nothing else.
+
+    Invariant: `_silent` holds the scopes of those connections that are waited for, for a handshake
+    or a request, the longest first.
     """
 
     def __init__(
@@ -74,13 +93,20 @@ class Service:
         *,
         credentials: Credentials | None = None,
         roles: Mapping[type[Request[Any]], Collection[str]] | None = None,
+        at_once: Mapping[type[Request[Any]], int] | None = None,
     ) -> None:
         """With `credentials`, TCP callers need a certificate; `roles` says for which requests a
-        role among those of certificates is needed, by default any."""
+        role among those of certificates is needed, by default any; `at_once`, how many requests of
+        a kind are answered at a time, until their replies, which are large, are taken."""
         self._name = name
         self._handlers = handlers
         self._credentials = credentials
         self._roles = roles or {}
+        self._at_once = {
+            kind: trio.CapacityLimiter(number) for kind, number in (at_once or {}).items()
+        }
+        self._complaints: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._silent: OrderedDict[trio.CancelScope, None] = OrderedDict()
         types: Any = tuple(handlers)
         union = types[0]
         for kind in types[1:]:
@@ -95,22 +121,59 @@ class Service:
     async def _connection(self, plain: trio.SocketStream) -> None:
         self.connections += 1
         try:
-            if self.connections > MAX_CONNECTIONS:
-                log.warning(
-                    "%s: more than %d connections, one refused", self._name, MAX_CONNECTIONS
-                )
+            if self.connections > MAX_CONNECTIONS and not self._displace():
                 return
             framing.tune(plain)
-            stream = await self._admit(plain)
+            with self._silence(math.inf):
+                stream = await self._admit(plain)
             if stream is not None:
                 await self._converse(stream)
         except trio.BrokenResourceError:
             pass  # the caller went away: that is how calls are cancelled
         except ProtocolError as exc:
-            log.warning("%s: connection of %s dropped: %s", self._name, _host(plain), exc)
+            self._complain(_host(plain), f"connection of {_host(plain)} dropped: {exc}")
+        except Exception:
+            log.exception("%s: connection of %s failed", self._name, _host(plain))
         finally:
             self.connections -= 1
             plain.socket.close()
+
+    def _displace(self) -> bool:
+        """Have the connection that was silent for longest give way to a new one."""
+        what = "a silent one gives way" if self._silent else "one refused"
+        log.warning("%s: more than %d connections, %s", self._name, MAX_CONNECTIONS, what)
+        if not self._silent:
+            return False
+        scope, _ = self._silent.popitem(last=False)
+        scope.cancel()
+        return True
+
+    @contextmanager
+    def _silence(self, within_s: float) -> Iterator[None]:
+        """While the caller is waited for. BrokenResourceError when it is silent for too long, or
+        has to give way."""
+        with trio.move_on_after(within_s) as scope:
+            self._silent[scope] = None
+            try:
+                yield
+            finally:
+                self._silent.pop(scope, None)
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError("a silent connection")
+
+    def _complain(self, host: str, line: str) -> None:
+        """Log what a caller did, unless that host has filled its share of the log."""
+        now = trio.current_time()
+        until, count = self._complaints.pop(host, (0.0, 0))
+        if now >= until:
+            until, count = now + COMPLAINTS_S, 0
+        self._complaints[host] = until, count + 1
+        while len(self._complaints) > COMPLAINED:
+            self._complaints.popitem(last=False)
+        if count < COMPLAINTS:
+            log.warning("%s: %s", self._name, line)
+        elif count == COMPLAINTS:
+            log.warning("%s: more about %s is left out for a while", self._name, host)
 
     async def _admit(self, plain: trio.SocketStream) -> Stream | None:
         """The stream to speak on, after a handshake where one is due; None for who fails it."""
@@ -120,10 +183,10 @@ class Service:
             stream = await self._credentials.accept(plain)
         except (trio.BrokenResourceError, trio.TooSlowError) as exc:
             cause = exc.__cause__ or exc
-            log.warning("%s: %s refused, no certificate: %s", self._name, _host(plain), cause)
+            self._complain(_host(plain), f"{_host(plain)} refused, no certificate: {cause}")
             return None
         if not role_of(stream):
-            log.warning("%s: %s refused: its certificate has no role", self._name, _host(plain))
+            self._complain(_host(plain), f"{_host(plain)} refused: its certificate has no role")
             return None
         return stream
 
@@ -131,22 +194,32 @@ class Service:
         caller.set(Caller(role_of(stream), _host(stream)))
         while True:
             message = None
-            with trio.move_on_after(IDLE_S):
+            with self._silence(IDLE_S):
                 message = await framing.receive(stream, REQUEST_LIMITS, within_s=REQUEST_S)
             if message is None:
                 return
-            answer = await self._answer_or_hang_up(stream, message)
-            with trio.move_on_after(REPLY_S) as sending:
-                await framing.send(stream, answer)
-            if sending.cancelled_caught:
-                raise ProtocolError(f"the caller does not take its reply in {REPLY_S:.0f} s")
+            try:
+                request = self._decoder.decode(message.header)
+            except UNDECODABLE as exc:
+                raise ProtocolError(f"request does not decode: {exc}") from exc
+            del message
+            async with self._turn(type(request)):
+                answer = await self._answer_or_hang_up(stream, request)
+                await framing.send(stream, answer, stall_s=REPLY_S)
+            del answer, request
 
-    async def _answer_or_hang_up(self, stream: Stream, message: Message) -> Message:
-        """The reply to `message`; BrokenResourceError as soon as the caller hangs up."""
-        try:
-            request = self._decoder.decode(message.header)
-        except UNDECODABLE as exc:
-            raise ProtocolError(f"request does not decode: {exc}") from exc
+    @asynccontextmanager
+    async def _turn(self, kind: type[Request[Any]]) -> AsyncIterator[None]:
+        """Wait where too many of a kind are answered."""
+        limiter = self._at_once.get(kind)
+        if limiter is None:
+            yield
+            return
+        async with limiter:
+            yield
+
+    async def _answer_or_hang_up(self, stream: Stream, request: Request[Any]) -> Message:
+        """The reply to `request`; BrokenResourceError as soon as the caller hangs up."""
         reply: Message | None = None
         async with trio.open_nursery() as nursery:
 
@@ -167,7 +240,7 @@ class Service:
         needed = self._roles.get(kind)
         if who.role in ROLES and needed is not None and who.role not in needed:
             line = f"a certificate for a {who.role} does not allow {kind.__name__}"
-            log.warning("%s: %s refused: %s", self._name, who.host, line)
+            self._complain(who.host, f"{who.host} refused: {line}")
             return Message(encode_failure(NotPermitted(line)))
         try:
             value, payload = await self._handlers[kind](request)

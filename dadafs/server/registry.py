@@ -24,6 +24,8 @@ class Registry:
         if not sane or not 0 < said.port < 65536 or not 0 < said.threads <= MAX_THREADS:
             raise NotPermitted(f"announcement of {said.name[:MAX_NAME]!r} refused")
         if said.name not in self._peers and len(self._peers) >= MAX_PEERS:
+            self.peers(now_s)
+        if said.name not in self._peers and len(self._peers) >= MAX_PEERS:
             raise NotPermitted(f"more than {MAX_PEERS} peers")
         entry = PeerEntry(said.name, host, said.port, said.threads)
         self._peers[said.name] = entry, now_s + EXPIRY_S
