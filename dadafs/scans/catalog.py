@@ -206,12 +206,25 @@ class Catalog:
             if not entries:
                 raise NoSuchScan(f"the files of {show(path)} are gone")
             digest = self._digest(entries, known.elsewhere)
-            if known.state is None or known.state.digest != digest:
-                attributes = _of_scan([entry.attributes for entry in entries])
+            linked = self._attributes(known.elsewhere)
+            attributes = _of_scan([*(entry.attributes for entry in entries), *linked])
+            if known.state is None or (known.state.digest, known.state.attributes) != (
+                digest,
+                attributes,
+            ):
                 known.state = State(files, attributes, digest)
             now = self._clock()
             known.look_again_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
             return known.state
+
+    def _attributes(self, paths: Sequence[bytes]) -> builtins.list[Attributes]:
+        found = []
+        for path in paths:
+            try:
+                found.append(self._tree.attributes(path))
+            except DadaError:
+                continue
+        return found
 
     def _digest(self, entries: Sequence[Entry], elsewhere: Sequence[bytes]) -> str:
         """Of the identities of a scan's files, those included that only its master names."""
@@ -263,7 +276,7 @@ class Catalog:
         assert known.contents is not None
         series = known.contents.series
         version = _version(known, state)
-        found = (version, len(series.problems), known.notes.mtime_ns)
+        found = (version, state.attributes, len(series.problems), known.notes.mtime_ns)
         if known.scan is None or known.scan_of != found:
             known.scan = describe(path, version, state.attributes, known.contents, known.notes)
             known.scan_of = found
@@ -290,8 +303,16 @@ def _weight(known: Known) -> int:
 
 
 def _of_scan(files: Sequence[Attributes]) -> Attributes:
-    """Of the directory that stands for a scan with these files, the master first."""
+    """Of the directory that stands for a scan with these files, the master first.
+
+    Its results may be read by whoever may read every one of the files, and by nobody else.
+    """
     mode = files[0].mode
+    for one in files:
+        others = one.mode & 0o007
+        group = one.mode & 0o070 if one.gid == files[0].gid else others << 3
+        owner = one.mode & 0o700 if one.uid == files[0].uid else others << 6
+        mode &= owner | group | others
     newest = max(one.mtime_ns for one in files)
     return Attributes(
         "directory",
