@@ -56,10 +56,15 @@ class MountConfig:
         return f"tcp://{self.server[0]}:{self.server[1]}" if self.server else str(self.root)
 
 
+def caches() -> Path:
+    """Where the caches of this user are."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "dadafs"
+
+
 def default_cache(source: str) -> Path:
     """The cache directory for a raw tree or server: one each, below the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "dadafs" / _digest(source)
+    return caches() / _digest(source)
 
 
 def address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:

@@ -14,9 +14,11 @@ import trio
 from dadafs import logs
 from dadafs.client.peering import PeerConfig, serve_peer
 from dadafs.errors import UsageError
+from dadafs.notify import keep_watchdog, notify
 from dadafs.rpc.security import Credentials, check_exposure
 from dadafs.rpc.service import BACKLOG, listening, raise_descriptor_limit
 from dadafs.server.serving import ServerConfig, serve_raw
+from dadafs.stacks import dump_at_signal
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +62,16 @@ def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socke
     host, port = listener.getsockname()[:2]
 
     async def until_told() -> None:
+        dump_at_signal()
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(serve)
+                nursery.start_soon(keep_watchdog)
                 log.info("%s answers on %s:%d", what, host, port)
+                notify("READY=1", f"STATUS={what} answers on {host}:{port}")
                 async for _ in signals:
                     break
+            notify("STOPPING=1")
             nursery.cancel_scope.cancel()
 
     try:

@@ -16,6 +16,7 @@ import trio
 from dadafs import logs
 from dadafs.config import address
 from dadafs.rpc.service import listening
+from dadafs.stacks import dump_at_signal
 
 
 def main() -> None:
@@ -66,6 +67,7 @@ def _peer(options: argparse.Namespace) -> Role:
 
 
 async def _serve(role: Role, listen_fd: int, lifeline_fd: int) -> None:
+    dump_at_signal()
     listener = listening(socket.socket(fileno=listen_fd))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(role, listener)

@@ -127,7 +127,7 @@ class Store:
         if stored is None:
             return None
         value = bytes(stored[AGE_BYTES + SUM_BYTES :])
-        if _sum(key, value) != stored[AGE_BYTES : AGE_BYTES + SUM_BYTES]:
+        if value_sum(key, value) != stored[AGE_BYTES : AGE_BYTES + SUM_BYTES]:
             self._counters["bad_sums"] += 1
             return None
         return value
@@ -169,7 +169,7 @@ class Store:
                 number = int.from_bytes(cursor.key(), "big") + 1 if cursor.last() else 0
             for age, (key, value) in enumerate(pairs.items(), number):
                 stamp = age.to_bytes(AGE_BYTES, "big")
-                transaction.put(key, stamp + _sum(key, value) + value, db=values)
+                transaction.put(key, stamp + value_sum(key, value) + value, db=values)
                 transaction.put(stamp, key, db=ages, append=True)
 
     def _make_room(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
@@ -255,6 +255,6 @@ def _pages(about: Any) -> int:
     return int(about["branch_pages"] + about["leaf_pages"] + about["overflow_pages"])
 
 
-def _sum(key: bytes, value: bytes) -> bytes:
+def value_sum(key: bytes, value: bytes) -> bytes:
     """Checksum of a value, which also says whose value it is."""
     return blake2b(value, digest_size=SUM_BYTES, key=key[:64]).digest()

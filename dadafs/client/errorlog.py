@@ -17,9 +17,17 @@ class ErrorLog(logging.Handler):
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._last = ""
         self._repeats = 0
+        self.lines = 0
+        """How many came since the beginning, repeated ones too."""
+
+    @property
+    def last(self) -> str:
+        """The last line; "" while there is none."""
+        return self._lines[-1].strip() if self._lines else ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record."""
+        self.lines += 1
         message = " ".join(record.getMessage().split("\n"))
         message = message.encode(errors="backslashreplace").decode()  # names that are no UTF-8
         if message == self._last:

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import pyfuse3
 import trio
@@ -15,8 +14,8 @@ import trio
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
 from dadafs.client.backends import backend_of
+from dadafs.client.control import control_service
 from dadafs.client.errorlog import ErrorLog
-from dadafs.client.explaining import explain_or_refuse
 from dadafs.client.farm import Farm
 from dadafs.client.locator import Locator
 from dadafs.client.mountpoint import prepare, raise_background_limit
@@ -25,9 +24,7 @@ from dadafs.client.operations import Operations
 from dadafs.client.status import Status
 from dadafs.config import CONTROL, MountConfig, runtime_directory
 from dadafs.plugins import load_plugins
-from dadafs.rpc.calls import Request
-from dadafs.rpc.messages import AskPeers, AskReport, AskStatus, Explain, Report
-from dadafs.rpc.service import Answer, Handler, Service, listening, unix_socket
+from dadafs.rpc.service import listening, unix_socket
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +55,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         locator = Locator(link)
         namespace = Namespace(link, locator, farm, results, backend.raw_files, status.texts())
         status.operations = operations = Operations(namespace)
-        control = _control(namespace, status)
+        control = control_service(namespace, status)
         listener = listening(unix_socket(runtime / CONTROL))
         stack.callback((runtime / CONTROL).unlink, missing_ok=True)
         async with trio.open_nursery() as nursery:
@@ -96,27 +93,3 @@ async def _stop_at_signals() -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             pyfuse3.terminate()
-
-
-def _control(namespace: Namespace, status: Status) -> Service:
-    """The service behind `dadafs explain` and `dadafs status`; it does not go through the mount."""
-
-    async def explain(request: Explain) -> Answer:
-        return await explain_or_refuse(namespace, request.path), b""
-
-    async def tell(request: AskStatus) -> Answer:
-        return await status.stats(), b""
-
-    async def peers(request: AskPeers) -> Answer:
-        return await status.peers(), b""
-
-    async def report(request: AskReport) -> Answer:
-        return Report(os.getpid(), 0, {}), b""
-
-    handlers: dict[type[Request[Any]], Handler] = {
-        Explain: explain,
-        AskStatus: tell,
-        AskPeers: peers,
-        AskReport: report,
-    }
-    return Service("control", handlers)

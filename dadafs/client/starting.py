@@ -18,6 +18,8 @@ from dadafs import logs
 from dadafs.client.mountpoint import prepare
 from dadafs.config import MountConfig, runtime_directory
 from dadafs.errors import DadaError, UsageError
+from dadafs.notify import keep_watchdog, notify
+from dadafs.stacks import dump_at_signal
 
 START_S = 60.0  # compiling pyfuse3's and our own modules for the first time takes a few
 READY = b"ready"
@@ -27,7 +29,13 @@ LOG = "mount.log"
 def stay(config: MountConfig) -> None:
     """Mount, and serve until unmounted. UsageError where it cannot be mounted."""
     logs.set_up(logging.WARNING)
-    _serve(config, lambda: print(f"{config.source} is mounted at {config.mountpoint}", flush=True))
+
+    def ready() -> None:
+        line = f"{config.source} is mounted at {config.mountpoint}"
+        print(line, flush=True)
+        notify("READY=1", f"STATUS={line}")
+
+    _serve(config, ready)
 
 
 def start(config: MountConfig) -> None:
@@ -71,8 +79,15 @@ def _serve(config: MountConfig, ready: Callable[[], None]) -> None:
     """Run a mount; errors of a group of one come out alone."""
     from dadafs.client.mount import serve  # loads FUSE, which a usage error must not wait for
 
+    async def watched() -> None:
+        dump_at_signal()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_watchdog)
+            await serve(config, ready)
+            nursery.cancel_scope.cancel()
+
     try:
-        trio.run(serve, config, ready)
+        trio.run(watched)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

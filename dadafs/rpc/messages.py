@@ -156,3 +156,42 @@ class AskStatus(Request[str], frozen=True):
     """To a mount: its counters and gauges, as JSON."""
 
     reply: ClassVar[type] = str
+
+
+class AskJobs(Request[str], frozen=True):
+    """To a mount: what is read and has to be computed, as JSON."""
+
+    reply: ClassVar[type] = str
+
+
+class AskErrors(Request[str], frozen=True):
+    """To a mount: its last warnings and errors, a line each."""
+
+    reply: ClassVar[type] = str
+
+
+class FileFacts(msgspec.Struct, frozen=True):
+    """What is known of a file of a mount without computing it."""
+
+    size: int
+    mtime_ns: int
+    version: str
+    """Of the content: when it is another, the file is another."""
+    live: bool
+    """A text that is made when it is read: its size is not known before."""
+
+
+class AskFile(Request[FileFacts], frozen=True):
+    """To a mount: what is known of the file at a path."""
+
+    path: bytes
+    reply: ClassVar[type] = FileFacts
+
+
+class ReadPart(Request[None], frozen=True):
+    """To a mount: bytes of a file, computed if need be; they are the payload."""
+
+    path: bytes
+    offset: int
+    size: int
+    reply: ClassVar[type] = type(None)

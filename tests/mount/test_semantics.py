@@ -177,7 +177,7 @@ def test_explain_tells_shape_size_and_cost(shared: Site, raster: ScanMade) -> No
 
 
 def test_status_tells_what_stats_json_tells(shared: Site) -> None:
-    told = shared.run("status", shared.mnt)
+    told = shared.run("status", shared.mnt, "--json")
     assert told.returncode == 0
     assert f'"pid": {shared.pid_of("mount")}' in told.stdout
     assert shared.run("status", "/usr").returncode == 2

@@ -1,0 +1,53 @@
+"""What a process is at: the stacks of its threads and trio tasks, written when it gets SIGUSR1."""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import trio
+
+MAX_TASKS = 300  # most of a crowd of readers wait for the same
+MAX_FRAMES = 12  # of each, the innermost
+
+
+def dump_at_signal() -> None:
+    """From now on SIGUSR1 writes all stacks to standard error. Call it within trio, at its start.
+
+    Threads are written in C, so also when the event loop is stuck; tasks when Python runs again.
+    """
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+
+    def dump(_signum: int, _frame: FrameType | None) -> None:
+        sys.stderr.write("\n".join(task_lines(root)) + "\n")
+        sys.stderr.flush()
+
+    signal.signal(signal.SIGUSR1, dump)
+    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+
+
+def task_lines(root: trio.lowlevel.Task) -> list[str]:
+    """The tree of tasks below `root`, each with where it waits; bounded."""
+    lines = [f"tasks at {time.strftime('%Y-%m-%d %H:%M:%S')}:"]
+    for number, (depth, task) in enumerate(_walk(root, 0)):
+        if number == MAX_TASKS:
+            lines.append("... and more")
+            break
+        lines.append(f"{'  ' * depth}{task.name}")
+        frames = [(frame, line) for frame, line in task.iter_await_frames()]
+        for frame, line in frames[-MAX_FRAMES:]:
+            code = frame.f_code
+            lines.append(f"{'  ' * depth}  {code.co_filename}:{line} {code.co_qualname}")
+    return lines
+
+
+def _walk(task: trio.lowlevel.Task, depth: int) -> Iterator[tuple[int, trio.lowlevel.Task]]:
+    yield depth, task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _walk(child, depth + 1)
