@@ -82,19 +82,25 @@ def indexed(array: NDArray[Any], view: View) -> NDArray[np.uint8]:
         low, high = (None if one is None else float(np.log10(one)) for one in (low, high))
     low, high = limits(numbers, low, high)
     with np.errstate(invalid="ignore"):
-        place = np.clip((numbers - low) * (254 / (high - low)), 0, 254)
-        colours = np.where(blank, _BLANK, 1 + np.rint(np.nan_to_num(place)))
-    return colours.astype(np.uint8)
+        numbers -= low
+        numbers *= 254 / (high - low)
+    np.clip(numbers, 0, 254, out=numbers)
+    numbers[np.isnan(numbers)] = 0
+    colours = 1 + np.rint(numbers, out=numbers).astype(np.uint8)
+    colours[blank] = _BLANK
+    return colours
 
 
 def limits(
     numbers: NDArray[np.float64], low: float | None, high: float | None
 ) -> tuple[float, float]:
     """What gets the lowest and the highest colour, low < high."""
-    finite = numbers[np.isfinite(numbers)]
-    if finite.size:
-        low = float(np.percentile(finite, LOWEST)) if low is None else low
-        high = float(np.percentile(finite, HIGHEST)) if high is None else high
+    if low is None or high is None:
+        finite = numbers[np.isfinite(numbers)]
+        if finite.size:
+            ends = np.percentile(finite, [LOWEST, HIGHEST], overwrite_input=True)
+            low = float(ends[0]) if low is None else low
+            high = float(ends[1]) if high is None else high
     low = 0.0 if low is None else low
     high = low if high is None else high
     if not low < high:  # one number everywhere, or percentiles beyond a limit that was given
