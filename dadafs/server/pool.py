@@ -30,9 +30,9 @@ HEADER_BYTES = FACTS.size + FACTS_SUM.size
 KEY_BYTES = 16
 PAGE_BYTES = 4096  # what a file takes of a disk is a multiple of it
 KEEP_FREE = 0.05  # of the space and of the inodes of the file system
-LOWERED = (
-    0.95  # of what is allowed: so far eviction goes at a time; 50 000 files of 1 TB take 1-2 s
-)
+LOWERED = 0.95  # of what is allowed: so far eviction goes at a time, but by no more than a lump
+LUMP_PAGES = 256 * 257  # 256 fragments: 3 ms each on a busy ext4 disk, while nothing is written
+LUMP_FILES = 256
 QUEUE_BYTES = 64 << 20  # a tenth of a second of a SATA disk; what comes faster is dropped
 CHECK_EVERY_S = 10.0  # others fill the file system too
 RETRY_S = 10.0  # after trouble: a remount or somebody who tidies up takes longer
@@ -67,12 +67,13 @@ def stated_sum(head: Buffer, key: bytes, size: int) -> int | None:
     return int(data_sum) if head == header(key, size, data_sum) else None
 
 
-def surplus(used: int, coming: int, spare: int) -> int:
+def surplus(used: int, coming: int, spare: int, lump: int) -> int:
     """How much of `used` has to go before `coming` fits, where there is room for `spare` more:
-    when any has to, then some more, so that it is seldom. Pure."""
+    when any has to, then up to a lump more, so that it is seldom. Pure."""
     if coming <= spare:
         return 0
-    return min(used, used + coming - int(LOWERED * max(0, used + spare)))
+    allowed = max(0, used + spare)
+    return min(used, used + coming - max(int(LOWERED * allowed), allowed - lump))
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +317,7 @@ class FragmentPool:
         self._failed("write_errors", exc.strerror)
         with self._lock:
             self._writes_rest_until = self._clock() + RETRY_S
-            some = len(self._order) - int(LOWERED * len(self._order))
+            some = surplus(len(self._order), 1, 0, LUMP_FILES)
         if exc.errno in FULL and self._scan is None:  # though there seemed to be room: a quota
             with suppress(OSError):
                 self._evict(0, some)
@@ -363,11 +364,12 @@ class FragmentPool:
             return True
         with self._lock:
             used, files = self._used_pages, len(self._order)
-        for_space = surplus(used, coming_pages, spare.space)
-        pages = max(for_space, surplus(used, coming_pages, spare.quota))
+        for_space = surplus(used, coming_pages, spare.space, LUMP_PAGES)
+        pages = max(for_space, surplus(used, coming_pages, spare.quota, LUMP_PAGES))
         if self._scan is not None or (for_space and self._clock() < self._freed_until):
             return False
-        freed = self._evict(pages, surplus(files, min(1, coming_pages), spare.inodes))
+        by_inodes = surplus(files, min(1, coming_pages), spare.inodes, LUMP_FILES)
+        freed = self._evict(pages, by_inodes)
         after = self._spare()
         if for_space and after.space - spare.space < freed // 2:
             self._freed_until = self._clock() + FREED_WITHIN_S

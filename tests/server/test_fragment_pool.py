@@ -93,10 +93,17 @@ def test_keys_tell_path_content_and_index_apart() -> None:
 
 @pytest.mark.parametrize(
     ("used", "coming", "spare", "expected"),
-    [(50, 10, 10, 0), (100, 1, 0, 6), (0, 10, 5, 0), (50, 0, -100, 50), (50, 0, 0, 0)],
+    [
+        (50, 10, 10, 0),
+        (100, 1, 0, 6),
+        (0, 10, 5, 0),
+        (50, 0, -100, 50),
+        (50, 0, 0, 0),
+        (10**6, 1, 0, 20_001),
+    ],
 )
 def test_surplus(used: int, coming: int, spare: int, expected: int) -> None:
-    assert surplus(used, coming, spare) == expected
+    assert surplus(used, coming, spare, 20_000) == expected
 
 
 def test_least_recently_used_go_first(tmp_path: Path) -> None:
