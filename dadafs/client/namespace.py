@@ -26,6 +26,7 @@ from dadafs.scans.model import Attributes, Resolved, Scan
 log = logging.getLogger(__name__)
 
 DIAGNOSIS = b".dadafs"
+PICTURES = ("png",)  # not listed: a file manager would make thumbnails, which computes
 DIRECTORY_BYTES = 4096  # what directories say of their size
 
 
@@ -224,7 +225,8 @@ class Namespace:
                 item = await self._scan_item(path, scan, first)
                 return FrameListing(readme, item, first, scan)
             case paths.ResultDirectory(analysis, parameters):
-                kinds = extensions(paths.Request(analysis, "npy", parameters), scan)
+                every = extensions(paths.Request(analysis, "npy", parameters), scan)
+                kinds = [kind for kind in every if kind not in PICTURES] or every
                 names = [README, *self._result_names(scan, dict(parameters), kinds)]
         nodes = [
             (name.encode(), self._grammar.parse((*found.rest, name.encode()))) for name in names

@@ -43,6 +43,7 @@ Analyses:
 
 Parameters are directories NAME=VALUE in any order, the last one carries the ending; `full` stands
 for no further parameter. Endings: {_CONTAINER_LIST}.
+Pictures (.png) are not listed, so that file managers do not compute thumbnails; they are there.
 A name that means nothing does not exist; `dadafs explain PATH`, or .dadafs/errors.log, says why
 and what is near. .dadafs/stats.json counts what was computed and what came from caches.
 The tree is read-only. Points whose frames are missing or corrupt are NaN.
