@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -131,6 +134,67 @@ def daemon(place: Path, *words: str | Path) -> Iterator[Daemon]:
         yield made
     finally:
         made.stop()
+
+
+class Mount:
+    """A server mounted by the command, with directories of its own."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.mnt = base / "mnt"
+        self.mnt.mkdir()
+        self._env = os.environ | {
+            "XDG_CACHE_HOME": str(base / "cache"),
+            "XDG_RUNTIME_DIR": str(base),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def dadafs(self, *words: str | Path) -> None:
+        """A command that succeeds and says nothing."""
+        done = subprocess.run(
+            [*COMMAND, *map(str, words)], env=self._env, capture_output=True, text=True, timeout=90
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def text(self, name: str) -> str:
+        """A file of `.dadafs`."""
+        return (self.mnt / ".dadafs" / name).read_text()
+
+    def stats(self) -> dict[str, Any]:
+        """`stats.json`."""
+        found: dict[str, Any] = json.loads(self.text("stats.json"))
+        return found
+
+    def peers(self) -> set[str]:
+        """Names of those that answer."""
+        listed = json.loads(self.text("peers.json"))["peers"]
+        return {peer["name"] for peer in listed if peer["answers"]}
+
+    def mounted(self) -> bool:
+        """Whether the kernel has a mount there."""
+        return f" {self.mnt} " in Path("/proc/self/mountinfo").read_text()
+
+
+@contextmanager
+def mount(source: str | Path, *options: str | Path) -> Iterator[Mount]:
+    """A mount that is taken away afterwards."""
+    base = Path(tempfile.mkdtemp(prefix="dadal", dir="/tmp"))  # short: for Unix sockets
+    made = Mount(base)
+    try:
+        made.dadafs("mount", source, made.mnt, *options)
+        yield made
+        made.dadafs("umount", made.mnt)
+    finally:
+        while made.mounted():
+            subprocess.run(["fusermount3", "-u", "-z", str(made.mnt)], check=True, timeout=10)
+        shutil.rmtree(base)
+
+
+def fuse_missing() -> str:
+    """Why nothing can be mounted here; empty when it can."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
+        return "no FUSE here"
+    return ""
 
 
 def ask(port: int, certificates: Path | None, request: Request[R], role: str = "server") -> R:
