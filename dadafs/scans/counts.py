@@ -45,4 +45,6 @@ def as_counts(pixels: NDArray[Any]) -> NDArray[Any]:
         values = np.where(invalid, 0, pixels)
     if values.size and values.max() >= largest:
         raise BadData(f"a pixel of {float(values.max()):g} is more than {target} can hold")
-    return np.where(invalid, largest, values).astype(target)
+    counts: NDArray[Any] = values.astype(target)
+    counts[invalid] = largest
+    return counts

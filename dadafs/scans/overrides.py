@@ -128,8 +128,8 @@ def _instead(name: str, known: Iterable[str]) -> str:
     if (better := INSTEAD.get(name.lower())) is not None:
         return f"; write {better}"
     names = list(known)
-    near = get_close_matches(name.lower(), names, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(names)}"
+    near = get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"
 
 
 def _checked(key: str, value: object, kind: str, low: float, high: float) -> Setting:

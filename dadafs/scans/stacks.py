@@ -87,13 +87,14 @@ def _candidates(
                 continue
             below = h5o.open(group, name)
             info = h5o.get_info(below)
-            if (info.fileno, info.addr) in seen:
-                continue
+            at, known = path + b"/" + name, (info.fileno, info.addr) in seen
             seen.add((info.fileno, info.addr))
             if isinstance(below, h5g.GroupID):
-                ahead.append((path + b"/" + name, below))
+                if not known:
+                    ahead.append((at, below))
             elif isinstance(below, h5d.DatasetID) and is_stack(below):
-                found[path + b"/" + name] = below
                 if name == signal:
-                    signals[path + b"/" + name] = below
+                    signals[at] = below
+                if not known:
+                    found[at] = below
     return found, signals
