@@ -1,106 +1,63 @@
-"""The farm: patches wanted by readers, computed by whichever peer is idle."""
+"""The farm: patches wanted by readers, computed by whichever computer is idle.
+
+Which patch goes to which computer is decided in `choosing`; here are the calls, what becomes of
+them, and the readers that wait.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any
 
-import numpy as np
 import trio
 
-from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
-from dadafs.cache.values import PatchValues, PatternValues
-from dadafs.errors import BadData, ComputationFailed, DadaError, Stalled, Unreachable
-from dadafs.scans.model import FrameSlice
+from dadafs.client.choosing import (
+    Queues,
+    Rendezvous,
+    Typical,
+    is_last,
+    is_late,
+    look_ahead,
+    may_double,
+)
+from dadafs.client.computers import PROOF_S, Computer, Lost, Member, Run
+from dadafs.client.tickets import Job, Ticket, Values, Wanted
+from dadafs.errors import (
+    BadData,
+    ComputationFailed,
+    DadaError,
+    ProtocolError,
+    Stalled,
+    Unreachable,
+)
+
+__all__ = ["Computer", "Farm", "Job", "Ticket", "Values", "Wanted"]
 
 log = logging.getLogger(__name__)
 
 STALL_S = 60.0  # a reader gives up when no patch of its job was finished for that long
 PATCH_DEADLINE_S = 45.0  # a patch takes 0.06 to 4 s; a peer that needs longer is taken for lost
 ATTEMPTS = 4  # a patch that kills its peer each time must not be tried for ever
-RETRY_S = 0.1  # while a peer restarts
-
-Values: TypeAlias = PatchValues | PatternValues
-
-
-class Computer(Protocol):
-    """Whoever computes patches: the seam to peers, or one day to a site's batch system."""
-
-    name: str
-    slots: int
-    """Patches it likes to have at once: one a thread and one to go on with."""
-
-    async def compute(self, plan: Plan, frames: FrameSlice) -> bytes | memoryview:
-        """The encoded values of a patch. Cancellable; Unreachable when it went away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A patch to be computed, as a plain value, and the shape of what comes back."""
-
-    key: bytes
-    plan: Plan
-    frames: FrameSlice
-    shape: tuple[int, ...]
-    """Of the values: (frames, ...), or (layers, rows, columns) of a pattern."""
-    dtype: np.dtype[Any]
-    per_frame: bool = True
-    """Else a pattern: large, and of no use to anybody but who merges it, so not remembered."""
-
-    def decode(self, encoded: bytes | memoryview) -> Values:
-        """Values in the promised shape; BadData when they are not."""
-        if self.per_frame:
-            return PatchValues.decode(self.key, encoded, self.frames.count, self.shape, self.dtype)
-        return PatternValues.decode(self.key, encoded, self.frames.count, self.shape)
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """All that one reader waits for; peers are shared fairly between jobs."""
-
-    name: str = ""
-    """The path that is read."""
-    progressed: float = 0.0
-    """When a patch of it was last finished, or begun to be waited for."""
-    began: float = 0.0
-    """When it first had to wait."""
-    wanted: int = 0
-    """Patches that had to be computed."""
-    done: int = 0
-    """Of these, finished."""
-    queue: deque[Ticket] = field(default_factory=deque)
-    ahead: dict[bytes, Ticket] = field(default_factory=dict)
-    """Tickets that it holds itself, before any read waits for them."""
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """A patch on its way.
-
-    Invariant: it is in `Farm._tickets` until it is done, and done exactly once.
-    """
-
-    wanted: Wanted
-    job: Job
-    done: trio.Event = field(default_factory=trio.Event)
-    values: Values | None = None
-    error: DadaError | None = None
-    waiters: int = 0
-    attempts: int = 0
-    scope: trio.CancelScope | None = None
-    """Of the call to the peer, while there is one."""
+WATCH_S = 0.1  # between two looks for patches that take too long
+ASK_S = 1.0  # an idle computer answers in a millisecond
+ASK_BUSY_S = 2.0  # one that would lose what it is at is given more time
+PING_S = 5.0  # one in trouble may be starting
+AT_MOST = 3  # computers that have a patch at a time
+UNKNOWN = Typical()
+KEEP_BYTES = 1 << 20  # larger values, frames, would push thousands of others out of the store
 
 
 class Farm:
     """Gives out patches to computers and their values to readers.
 
-    Invariants: a key has at most one ticket; a ticket that nobody waits for is not begun, and
-    ended if begun; jobs with queued tickets stand in `_turns`, the next to be served first.
+    Invariants: a key has at most one ticket; a ticket that is not done and that somebody waits
+    for is queued, or running, or both while a second computer is sought for it; nothing is queued
+    that an idle computer may take; a ticket that nobody waits for is ended.
     """
 
     def __init__(
@@ -108,45 +65,64 @@ class Farm:
     ) -> None:
         """With `keep`, values that come from computers are also put into `results`."""
         self._results = results
-        self._keep = keep
-        self._computers: dict[str, Computer] = {}
-        self._scopes: dict[str, trio.CancelScope] = {}
-        self._nursery: trio.Nursery | None = None
         self._memory = memory
+        self._keep = keep
         self._tickets: dict[bytes, Ticket] = {}
-        self._turns: OrderedDict[int, Job] = OrderedDict()
-        self._idle = trio.lowlevel.ParkingLot()
         self._waiting: Counter[Job] = Counter()
+        self._queues = Queues()
+        self._rendezvous = Rendezvous()
+        self._members: dict[str, Member] = {}
+        self._idle: dict[Member, None] = {}
+        self._asking = 0
+        self._runs: dict[str, dict[Run, None]] = {}
+        self._typical: dict[str, Typical] = {}
+        self._doubled: Counter[bool] = Counter()
+        """Patches given out again because they were late, or else among the last."""
+        self._begun = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
         self.counters: Counter[str] = Counter()
 
     async def serve(self) -> None:
         """Keep the computers busy until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for computer in self._computers.values():
-                nursery.start_soon(self._employ, computer)
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._watch)
+                self._dispatch()
+        finally:
+            self._nursery = None
 
     def join(self, computer: Computer) -> None:
-        """Give patches to this computer from now on."""
+        """Give patches to this computer from now on, in place of one that has its name."""
+        member = self._members.get(computer.name)
+        if member is not None and member.computer is computer:
+            return
         self.leave(computer.name)
-        self._computers[computer.name] = computer
-        if self._nursery is not None:
-            self._nursery.start_soon(self._employ, computer)
+        member = self._members[computer.name] = Member(computer)
+        self._rendezvous.add(computer.name, computer.slots)
+        self._idle[member] = None
+        self._dispatch()
 
     def leave(self, name: str) -> None:
-        """Give it no more, and what it had to others."""
-        self._computers.pop(name, None)
-        scope = self._scopes.pop(name, None)
-        if scope is not None:
-            scope.cancel()
+        """Give no more to the computer of this name. What it is at it may end, if it answers."""
+        member = self._members.pop(name, None)
+        if member is None:
+            return
+        member.gone = True
+        self._idle.pop(member, None)
+        self._rendezvous.remove(name)
+        self._queues.prefer(name, self._preferred)
+        if member.runs:
+            self._examine(member)
+        self._dispatch()
 
-    async def _employ(self, computer: Computer) -> None:
-        with trio.CancelScope() as scope:
-            self._scopes[computer.name] = scope
-            async with trio.open_nursery() as nursery:
-                for _ in range(computer.slots):
-                    nursery.start_soon(self._slot, computer)
+    def computers(self) -> dict[str, dict[str, Any]]:
+        """Gauges of each computer, by its name."""
+        return {name: member.gauges() for name, member in self._members.items()}
+
+    @property
+    def slots(self) -> int:
+        """Patches that can be under way at once."""
+        return sum(member.computer.slots for member in self._members.values() if member.usable)
 
     @property
     def jobs(self) -> list[Job]:
@@ -157,6 +133,10 @@ class Farm:
     def in_flight(self) -> int:
         """Patches that are queued or being computed."""
         return len(self._tickets)
+
+    def look_ahead(self, patch_bytes: int) -> int:
+        """How many patches with values of so many bytes a reader may have computed ahead."""
+        return look_ahead(self.slots, patch_bytes, self._memory.max_bytes, len(self._waiting))
 
     def at_hand(self, wanted: Wanted) -> Values | None:
         """Values that need no computing: from memory, else from the store."""
@@ -178,15 +158,19 @@ class Farm:
     async def values(self, job: Job, wanted: Sequence[Wanted]) -> list[Values]:
         """The values of all these patches, in order.
 
-        Stalled when nothing of the job was finished for the stall deadline; the patches are
-        computed all the same, for whoever asks again. Otherwise what the peers report.
+        Stalled when nothing the job waits for was finished for the stall deadline; the patches
+        are computed all the same, for whoever asks again. Otherwise what the computers report.
         """
         found = [self.at_hand(one) for one in wanted]
         self.counters["patches_at_hand"] += sum(values is not None for values in found)
         missing = [one for one, values in zip(wanted, found, strict=True) if values is None]
         if not missing:
             return [values for values in found if values is not None]
-        tickets = {one.key: self._join(job, one) for one in missing}
+        tickets: dict[bytes, Ticket] = {}
+        for one in missing:
+            if one.key not in tickets:
+                tickets[one.key] = self._join(job, one, now=True)
+        self._dispatch()
         job.progressed = trio.current_time()
         job.began = job.began or job.progressed
         self._waiting[job] += 1
@@ -212,24 +196,31 @@ class Farm:
         """Have these patches computed for a job that will want them, until `drop` is called."""
         for one in wanted:
             if one.key not in job.ahead and self.at_hand(one) is None:
-                job.ahead[one.key] = self._join(job, one)
+                job.ahead[one.key] = self._join(job, one, now=False)
         for key, ticket in list(job.ahead.items()):
             if ticket.done.is_set():
                 del job.ahead[key]
+        self._dispatch()
 
     def drop(self, job: Job) -> None:
         """Nobody reads for this job any more: what only it holds is given up."""
         while job.ahead:
             self._leave(job.ahead.popitem()[1])
 
-    def _join(self, job: Job, wanted: Wanted) -> Ticket:
+    # Readers and their tickets
+
+    def _join(self, job: Job, wanted: Wanted, *, now: bool) -> Ticket:
         ticket = self._tickets.get(wanted.key)
         if ticket is None:
             ticket = self._tickets[wanted.key] = Ticket(wanted, job)
-            job.wanted += 1
-            self._enqueue(ticket)
-        else:
+            self._queues.put(ticket, self._preferred(ticket), now=now)
+        elif now:
+            self._queues.hasten(ticket)
+        if ticket.jobs and job not in ticket.jobs:
             self.counters["patches_joined"] += 1
+        if job not in ticket.jobs:
+            ticket.jobs.add(job)
+            job.wanted += 1
         ticket.waiters += 1
         return ticket
 
@@ -237,88 +228,318 @@ class Farm:
         ticket.waiters -= 1
         if ticket.waiters == 0 and not ticket.done.is_set():
             self.counters["patches_abandoned"] += 1
-            del self._tickets[ticket.wanted.key]
-            if ticket.scope is not None:
-                ticket.scope.cancel()
+            self._close(ticket)
 
     async def _wait(self, job: Job, ticket: Ticket) -> None:
         while not ticket.done.is_set():
-            deadline = max(job.progressed, ticket.job.progressed) + STALL_S
+            deadline = job.progressed + STALL_S
             if trio.current_time() >= deadline:
                 self.counters["stalls"] += 1
-                raise Stalled(f"no patch was finished for {STALL_S:.0f} s; try again later")
+                nobody = not any(member.usable for member in self._members.values())
+                why = "no peer answers" if nobody else "no patch was finished"
+                raise Stalled(f"{why} for {STALL_S:.0f} s; try again later")
             with trio.move_on_at(deadline):
                 await ticket.done.wait()
         if ticket.error is not None:
             raise type(ticket.error)(str(ticket.error))
 
-    def _enqueue(self, ticket: Ticket) -> None:
-        ticket.job.queue.append(ticket)
-        self._turns.setdefault(id(ticket.job), ticket.job)
-        self._idle.unpark()
-
-    def _next(self) -> Ticket | None:
-        """The next ticket that somebody waits for, the jobs taking turns."""
-        while self._turns:
-            turn, job = self._turns.popitem(last=False)
-            while job.queue:
-                ticket = job.queue.popleft()
-                if ticket.waiters:
-                    if job.queue:
-                        self._turns[turn] = job
-                    return ticket
-        return None
-
-    async def _slot(self, computer: Computer) -> None:
-        while True:
-            ticket = self._next()
-            if ticket is None:
-                await self._idle.park()
-                continue
-            if not await self._attempt(computer, ticket):
-                await trio.sleep(RETRY_S)
-
-    async def _attempt(self, computer: Computer, ticket: Ticket) -> bool:
-        """Have one patch computed; False when the computer is in trouble."""
-        wanted = ticket.wanted
-        trouble: DadaError | None = None
-        with trio.CancelScope() as ticket.scope:
-            try:
-                with trio.fail_after(PATCH_DEADLINE_S):
-                    encoded = await computer.compute(wanted.plan, wanted.frames)
-                ticket.values = wanted.decode(encoded)
-                self.counters["patches_farmed"] += 1
-                self._remember(wanted, ticket.values)
-            except (Unreachable, BadData) as exc:
-                trouble = exc
-            except trio.TooSlowError:
-                line = f"{computer.name} took more than {PATCH_DEADLINE_S:.0f} s for a patch"
-                trouble = Unreachable(line)
-            except DadaError as exc:
-                ticket.error = exc
-        abandoned = ticket.scope.cancelled_caught
-        ticket.scope = None
-        if abandoned:
-            return True
-        if trouble is not None:
-            ticket.attempts += 1
-            self.counters["patches_retried"] += 1
-            log.warning("patch lost, attempt %d of %d: %s", ticket.attempts, ATTEMPTS, trouble)
-            if ticket.attempts < ATTEMPTS:
-                if ticket.waiters:
-                    self._enqueue(ticket)
-                return False
-            ticket.error = ComputationFailed(f"a patch failed {ATTEMPTS} times: {trouble}")
-        ticket.job.progressed = trio.current_time()
-        ticket.job.done += 1
-        if self._tickets.get(wanted.key) is ticket:
-            del self._tickets[wanted.key]
+    def _settle(self, ticket: Ticket, outcome: Values | DadaError) -> None:
+        """The first outcome is that of the ticket; another computer that has it may stop."""
+        if ticket.done.is_set():
+            return
+        if isinstance(outcome, DadaError):
+            ticket.error = outcome
+        else:
+            ticket.values = outcome
+        for job in ticket.jobs:
+            job.progressed = trio.current_time()
+            job.done += 1
         ticket.done.set()
-        return trouble is None
+        self._close(ticket)
+
+    def _close(self, ticket: Ticket) -> None:
+        """It is not to be computed any more."""
+        self._queues.discard(ticket)
+        for scope in ticket.running.values():
+            scope.cancel()
+        ticket.jobs.clear()
+        if self._tickets.get(ticket.wanted.key) is ticket:
+            del self._tickets[ticket.wanted.key]
 
     def _remember(self, wanted: Wanted, values: Values) -> None:
         if wanted.per_frame:
             self._memory.put(wanted.key, values, values.nbytes)
+
+    # Who gets what
+
+    def _preferred(self, ticket: Ticket) -> str | None:
+        return self._rendezvous.winner(ticket.number)
+
+    def _may(self, member: Member, ticket: Ticket) -> bool:
+        """Whether it may have the ticket: not twice at a time, and not after it failed at it
+        while there is another."""
+        if member.name in ticket.running:
+            return False
+        if member.name not in ticket.shunned:
+            return True
+        names = ticket.shunned | ticket.running.keys()
+        return not any(other.usable and other.name not in names for other in self._members.values())
+
+    def _spare(self, name: str | None) -> bool:
+        """Whether others may take what prefers this computer: not when it is about to do so."""
+        member = None if name is None else self._members.get(name)
+        if member is None or member.trouble:
+            return True
+        return len(member.runs) >= (member.computer.slots if self._plenty else member.threads)
+
+    @property
+    def _plenty(self) -> bool:
+        """Whether so much waits that computers may take more than they can work at: what the
+        last few would so wait for at a slow one, another could do meanwhile."""
+        return len(self._queues) > len(self._members)
+
+    def _dispatch(self) -> None:
+        """Idle computers take what they prefer, then what is left."""
+        if not self._queues or not self._idle:
+            return
+        first = list(self._idle)
+        if self._queues.urgent:
+            first.sort(key=lambda member: member.pace.seconds)
+        for member in first:
+            self._feed(member, steal=False)
+        for member in list(self._idle):
+            if len(self._queues) <= self._asking:
+                break
+            self._feed(member, steal=True)
+
+    def _feed(self, member: Member, *, steal: bool) -> None:
+        """Let it take tickets, if it was heard of lately; else ask it first."""
+        if self._nursery is None or not member.usable:
+            return
+        may = partial(self._may, member)
+        while member.free if self._plenty else member.idle:
+            found = self._queues.find(member.name, may, self._spare if steal else None)
+            if found is None:
+                return
+            if not member.runs and trio.current_time() - member.heard > PROOF_S:
+                self._examine(member)
+                return
+            ticket, stolen = found
+            self._queues.take(ticket)
+            self.counters["patches_stolen"] += stolen
+            self.counters["patches_duplicated"] += bool(ticket.running)
+            self._start(member, ticket)
+
+    def _start(self, member: Member, ticket: Ticket) -> None:
+        assert self._nursery is not None
+        run = Run(ticket, member, trio.current_time(), member.crowd)
+        member.runs[run] = None
+        ticket.running[member.name] = run.scope
+        self._runs.setdefault(ticket.wanted.plan.reduction, {})[run] = None
+        if not member.free:
+            self._idle.pop(member, None)
+        self._begun.unpark()
+        self._nursery.start_soon(self._run, run)
+
+    # What becomes of it
+
+    async def _run(self, run: Run) -> None:
+        ticket, member = run.ticket, run.member
+        outcome: Values | DadaError | None = None
+        try:
+            with run.scope:
+                outcome = await self._outcome(run)
+        finally:
+            del member.runs[run]
+            del self._runs[ticket.wanted.plan.reduction][run]
+            if ticket.running.get(member.name) is run.scope:
+                del ticket.running[member.name]
+            if outcome is not None:
+                self._settle(ticket, outcome)
+            elif ticket.waiters and not ticket.done.is_set():
+                ticket.shunned.add(member.name)
+                if not ticket.running and ticket not in self._queues:
+                    self.counters["patches_retried"] += 1
+                    self._queues.put_urgent(ticket)
+        if self._queues.urgent:
+            self._dispatch()
+        self._freed(member)
+
+    def _freed(self, member: Member) -> None:
+        if member.free and member.usable:
+            self._idle[member] = None
+            self._feed(member, steal=True)
+
+    async def _outcome(self, run: Run) -> Values | DadaError | None:
+        """What a call comes to; None where it is the computer's fault, which is noted."""
+        wanted, member = run.ticket.wanted, run.member
+        try:
+            with trio.fail_after(PATCH_DEADLINE_S):
+                encoded = await member.computer.compute(wanted.plan, wanted.frames)
+            values = wanted.decode(encoded)
+        except Unreachable as exc:
+            self._failed(member, Lost(run.ticket, str(exc), slow=False))
+        except trio.TooSlowError:
+            line = f"{member.name} took more than {PATCH_DEADLINE_S:.0f} s for a patch"
+            self._failed(member, Lost(run.ticket, line, slow=True))
+        except (BadData, ProtocolError) as exc:
+            self._failed(member, Lost(run.ticket, str(exc), slow=False), at_once=True)
+        except DadaError as exc:
+            member.heard = trio.current_time()
+            return exc
+        except Exception as exc:
+            log.exception("%s: a patch failed unexpectedly", member.name)
+            return ComputationFailed(f"{member.name}: {exc!r}")
+        else:
+            self._succeeded(run, values, encoded)
+            return values
+        return None
+
+    def _succeeded(self, run: Run, values: Values, encoded: bytes | bytearray | memoryview) -> None:
+        wanted, member = run.ticket.wanted, run.member
+        now = trio.current_time()
+        member.heard = now
+        member.pause = 0.0
+        member.done += 1
+        seconds = (now - run.began) / run.crowd
+        typical = self._typical.setdefault(wanted.plan.reduction, Typical())
+        member.typical.add(now - run.began)
+        member.pace.add(seconds / max(1e-6, typical.seconds))
+        typical.add(seconds)
+        self.counters["patches_farmed"] += 1
+        self._remember(wanted, values)
+        if self._keep and wanted.per_frame and len(encoded) <= KEEP_BYTES:
+            self._results.put(wanted.key, bytes(encoded))
+
+    def _failed(self, member: Member, lost: Lost, *, at_once: bool = False) -> None:
+        """A call came to nothing; whether that counts against the patch is known at once, or
+        when it turns out what has become of the computer."""
+        member.failed += 1
+        member.longer_pause()
+        if member.usable:
+            log.warning("no patches for %s for a while: %s", member.name, lost.cause)
+        if at_once:
+            self._count(lost)
+        else:
+            member.lost.append(lost)
+        self._trouble(member)
+        self._examine(member)
+
+    def _count(self, lost: Lost) -> None:
+        ticket = lost.ticket
+        ticket.attempts += 1
+        log.warning("patch lost, attempt %d of %d: %s", ticket.attempts, ATTEMPTS, lost.cause)
+        if ticket.attempts >= ATTEMPTS:
+            line = f"a patch failed {ATTEMPTS} times: {lost.cause}"
+            self._settle(ticket, ComputationFailed(line))
+
+    # Computers in doubt and in trouble
+
+    def _trouble(self, member: Member) -> None:
+        """It takes no tickets, and those that prefer it prefer others, until it answers."""
+        if member.usable:
+            member.trouble = True
+            self._idle.pop(member, None)
+            self._rendezvous.leave_out(member.name)
+            self._queues.prefer(member.name, self._preferred)
+
+    def _examine(self, member: Member) -> None:
+        """Have it asked whether it is there; until it answers it takes no ticket."""
+        if not member.examined and self._nursery is not None:
+            member.examined = True
+            self._asking += 1
+            self._idle.pop(member, None)
+            self._nursery.start_soon(self._until_it_answers, member)
+
+    async def _until_it_answers(self, member: Member) -> None:
+        try:
+            if not await self._ping(member, ASK_BUSY_S if member.runs else ASK_S):
+                self._trouble(member)
+                for run in member.runs:
+                    run.scope.cancel()
+        finally:
+            self._asking -= 1
+            member.examined = False
+        while member.trouble and not member.gone:
+            member.examined = True
+            self._dispatch()
+            await trio.sleep(member.pause)
+            if await self._ping(member, PING_S):
+                self._rendezvous.take_back(member.name)
+                member.trouble = False
+            else:
+                member.longer_pause()
+            member.examined = False
+        if member.gone:
+            if member.lost:
+                self._examine(member)
+        elif member.free:
+            self._idle[member] = None
+            self._dispatch()
+
+    async def _ping(self, member: Member, patience_s: float) -> bool:
+        """Whether it answers; judges what was lost with it.
+
+        A call that broke counts against its patch where the computer broke with it; one that took
+        too long, where the computer is there.
+        """
+        before = member.life
+        answered = alive = False
+        try:
+            with trio.fail_after(patience_s):
+                member.life = await member.computer.ping()
+            member.heard = trio.current_time()
+            answered = True
+            alive = member.life is not None and member.life == before
+        except trio.TooSlowError:
+            log.info("%s does not answer", member.name)
+        except DadaError as exc:
+            log.info("%s does not answer: %s", member.name, exc)
+        lost, member.lost = member.lost, []
+        for one in lost:
+            if answered if one.slow else not alive:
+                self._count(one)
+        return answered
+
+    # Patches that take too long
+
+    async def _watch(self) -> None:
+        while True:
+            if not any(self._runs.values()):
+                await self._begun.park()
+            await trio.sleep(WATCH_S)
+            self._look()
+
+    def _look(self) -> None:
+        """Give what takes too long to a second computer, and ask the first if it is there."""
+        now = trio.current_time()
+        paces = [] if self._queues else [m.pace.seconds for m in self._idle if m.idle]
+        for reduction, runs in self._runs.items():
+            typical_s = self._typical.get(reduction, UNKNOWN).seconds
+            idle_s = min(paces) * typical_s if paces else None
+            overdue: dict[Ticket, list[bool]] = {}
+            for run in list(runs):
+                member, age_s = run.member, now - run.began
+                expected_s = typical_s * member.pace.seconds * run.crowd
+                late = is_late(age_s, expected_s)
+                if late and now - member.heard > PROOF_S:
+                    self._examine(member)
+                if late or (idle_s is not None and is_last(age_s, expected_s, idle_s)):
+                    overdue.setdefault(run.ticket, []).append(late)
+            for ticket, lates in overdue.items():
+                if len(ticket.running) == len(lates) < AT_MOST:
+                    self._give_again(ticket, late=all(lates))
+        if self._queues.urgent:
+            self._dispatch()
+
+    def _give_again(self, ticket: Ticket, *, late: bool) -> None:
+        farmed = self.counters["patches_farmed"]
+        allowed = may_double(self._doubled[late], farmed, late=late)
+        if allowed and ticket not in self._queues:
+            members = self._members.values()
+            if any(m.usable and m.name not in ticket.running for m in members):
+                self._queues.put_urgent(ticket)
+                self._doubled[late] += 1
 
 
 def _outcome(ticket: Ticket) -> Values:

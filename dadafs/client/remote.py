@@ -22,6 +22,11 @@ class RemotePeer:
         _, payload = await self._pool.call(Compute(plan, frames))
         return payload
 
+    async def ping(self) -> object:
+        """Which process answers there."""
+        report = await self.report()
+        return report.pid, tuple(sorted(report.facts.items()))
+
     async def report(self) -> Report:
         """What the peer says of itself."""
         report, _ = await self._pool.call(AskReport())
