@@ -8,7 +8,9 @@ from pathlib import Path
 
 import trio
 
+from dadafs.cache.store import Store
 from dadafs.rpc.security import Credentials
+from dadafs.server.pool import FragmentPool
 from dadafs.server.service import RawServer
 
 
@@ -32,9 +34,11 @@ async def serve_raw(config: ServerConfig, listeners: list[trio.SocketListener]) 
     """Answer on `listeners` until cancelled. UsageError for a wrong set-up."""
     with ExitStack() as stack:
         credentials = Credentials(config.tls) if config.tls is not None else None
-        server = RawServer(config.root, config.cache)
+        pool = FragmentPool(config.pool, config.pool_bytes) if config.pool is not None else None
+        results = Store(config.results, config.results_bytes) if config.results else None
+        server = RawServer(config.root, config.cache, pool=pool, results=results)
         stack.callback(server.close)
-        service = server.service()
+        service = server.service(credentials)
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 nursery.start_soon(service.serve, listener)
