@@ -46,6 +46,13 @@ def tcp_connector(host: str, port: int, credentials: Credentials | None, role: s
     return connect
 
 
+def _innermost(error: BaseException) -> BaseException:
+    """What stopped the last of several attempts, for instance on each address of a name."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[-1]
+    return error
+
+
 class Pool:
     """Connections to one address, each with at most one call in flight.
 
@@ -87,7 +94,7 @@ class Pool:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 stream = await self._connect()
         except (OSError, trio.TooSlowError, trio.BrokenResourceError) as exc:
-            reason = str(exc.__cause__ or exc) or "timed out"
+            reason = str(_innermost(exc.__cause__ or exc)) or "timed out"
             raise Unreachable(f"{self._name} does not answer: {reason}") from exc
         framing.tune(stream)
         return stream

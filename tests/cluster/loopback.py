@@ -72,6 +72,7 @@ class Daemon:
     def __init__(self, place: Path, *words: str | Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self._log = place / "log"
+        self._begin = self._log.stat().st_size if self._log.exists() else 0
         self.env = os.environ | {
             "XDG_CACHE_HOME": str(place / "cache"),
             "XDG_RUNTIME_DIR": str(place),
@@ -92,7 +93,7 @@ class Daemon:
 
     def log(self) -> str:
         """All it has said."""
-        return self._log.read_text()
+        return self._log.read_bytes()[self._begin :].decode()
 
     def memory_bytes(self) -> int:
         """Resident memory."""

@@ -20,7 +20,7 @@ from dadafs.rpc import pool as pool_module
 from dadafs.rpc import service as service_module
 from dadafs.rpc.calls import Request, decode_reply, encode_request
 from dadafs.rpc.framing import HEAD, MAGIC, REQUEST_LIMITS, Limits, Message, receive, send
-from dadafs.rpc.pool import IDLE_CONNECTIONS, Pool, unix_connector
+from dadafs.rpc.pool import IDLE_CONNECTIONS, Pool, tcp_connector, unix_connector
 from dadafs.rpc.service import Answer, Service
 
 
@@ -398,6 +398,16 @@ async def test_nobody_listens(tmp_path: Path) -> None:
             await pool.call(Double(1))
         (tmp_path / "s").touch()
         with pytest.raises(Unreachable, match="the host does not answer"):
+            await pool.call(Double(1))
+
+
+@pytest.mark.trio
+async def test_nobody_listens_on_a_port() -> None:
+    with trio.socket.socket() as taken:
+        await taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        pool = Pool(tcp_connector("127.0.0.1", port, None, "server"), name="the server")
+        with pytest.raises(Unreachable, match=r"^the server does not answer: .*refused$"):
             await pool.call(Double(1))
 
 
