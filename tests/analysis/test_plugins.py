@@ -36,6 +36,7 @@ def mean_square(**declared: Any) -> Plugin:
 
 
 SQUARE = mean_square(needs_centre=True)
+KINDS = ("bitshuffle-lz4", "bitshuffle", "bitshuffle-lz4-blocks-of-24")
 
 
 def plain(plugin: Plugin) -> Plugin:
@@ -64,7 +65,7 @@ def test_visitor_agrees_with_the_function(data: st.DataObject, dtype: str) -> No
     frame[rng.random((height, width)) < 0.05] = limit - 1
     frame = frame.astype(f"<{dtype}" if dtype != "u1" else "|u1")
     invalid = rng.random((height, width)) < 0.2
-    chunk, codec = encode(frame, data.draw(st.sampled_from(["bitshuffle-lz4", "bitshuffle", "bitshuffle-lz4-blocks-of-24"])))
+    chunk, codec = encode(frame, data.draw(st.sampled_from(KINDS)))
     plan = plan_of("plugin:square", codec, invalid, cx=1.25, cy=-3.5)
     expected = reduced(plain(SQUARE), plan, frame)
     assert np.allclose(reduced(SQUARE, plan, frame), expected, rtol=1e-12)
