@@ -173,6 +173,32 @@ def write_master(
         )
 
 
+def write_log(
+    directory: Path, name: str, kind: str, horz: int, vert: int, *, snake: bool = False
+) -> Path:
+    """The scan command of a mesh in a SPEC file, or in a FIO file as Sardana writes it.
+
+    `name` ends with the number of the scan; the SPEC file bears what comes before.
+    """
+    command = f"mesh stx 0 10 {horz - 1} sty 0 4 {vert - 1} 0.02"
+    if kind == "fio":
+        path = directory / f"{name}.fio"
+        text = f"!\n! Comments\n!\n%c\n{command} {snake}\n%p\nstx = 0.0\nsty = 0.0\n%d\n"
+        path.write_text(f"{text} Col 1 stx DOUBLE\n")
+        return path
+    stem = name.rstrip("0123456789")
+    number = name[len(stem) :]
+    if kind != "spec" or not number or not stem.rstrip("_"):
+        raise ValueError(f"a log of {name!r}: spec or fio, and a name with a number at its end")
+    path = directory / f"{stem.rstrip('_')}.dat"
+    comment = "#C snake\n" if snake else ""
+    with path.open("a") as file:
+        if not file.tell():
+            file.write(f"#F {path.name}\n#E 1747214813\n#O0 stx  sty\n\n")
+        file.write(f"#S {int(number)} {command}\n{comment}#P0 0 0\n#N 1\n#L stx\n0\n\n")
+    return path
+
+
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
     group = parent.create_group(name)
     group.attrs["NX_class"] = np.bytes_(nx_class)

@@ -26,6 +26,7 @@ from tools.eiger_files import (
     pack,
     truncate,
     write_data_file,
+    write_log,
     write_master,
 )
 from tools.scatter import (
@@ -55,6 +56,7 @@ __all__ = [
     "pack",
     "truncate",
     "write_data_file",
+    "write_log",
     "write_master",
 ]
 
@@ -113,6 +115,7 @@ def make_scan(
     master: bool = True,
     leave_out: Collection[int] = (),
     keep_frames: bool = True,
+    log: Literal["", "spec", "fio"] = "",
 ) -> ScanMade:
     """Write a scan to `directory`, which is made if need be. Equal arguments, equal files.
 
@@ -120,6 +123,7 @@ def make_scan(
     than raster points are an aborted scan: the master announces all of the raster, and its links
     to files that were never begun dangle, as do those to the data files in `leave_out` (numbers
     from 1). Scans with at most `unique` points have a frame of their own for each.
+    With `log` the scan command lies beside it, as SPEC or Sardana write it.
     ValueError for arguments that make no scan.
     """
     horz, vert, recorded = _raster(horz, vert, frames)
@@ -175,6 +179,8 @@ def make_scan(
         write_master(
             master_path, plane, links=names, images=images, triggers=triggers, dtype=pixels
         )
+    if log:
+        write_log(directory, name, log, horz, vert, snake=order == "snake")
     return ScanMade(
         master=master_path,
         data_files=tuple(written),
@@ -228,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             master=not options.no_master,
             leave_out=options.leave_out,
             keep_frames=False,
+            log=options.log,
         )
         if options.truncate is not None and made.data_files:
             truncate(made.data_files[-1], options.truncate)
@@ -281,6 +288,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exposure", type=float, default=1.0, help="scales all counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triggers", type=int, default=1, help="over which nimages is shared out")
+    parser.add_argument(
+        "--log", choices=("spec", "fio"), default="", help="write the scan command beside it"
+    )
     parser.add_argument("--no-master", action="store_true", help="leave lone data files")
     parser.add_argument(
         "--leave-out",

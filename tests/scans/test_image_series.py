@@ -20,16 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from scanfiles import SHAPE, Clock, read_slice
+from scanfiles import SHAPE, Clock, frames_from, read_slice, write_data
 
 from analysis.codec import Codec, Filter
 from analysis.plan import Geometry
 from dadafs.errors import BadData, NoSuchPath, Stale
+from dadafs.keys import patch_key
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.counts import as_counts
 from dadafs.scans.decode import decode
 from dadafs.scans.images import FORMATS, read_image
-from dadafs.scans.slices import chunks
+from dadafs.scans.slices import chunks, cut
 from dadafs.scans.tree import RawTree
 
 PILATUS = """\
@@ -209,6 +210,31 @@ def test_growing_series(root: Path, catalog: Catalog, clock: Clock) -> None:
         seen.append(catalog.scan(b"r"))
     assert [scan.frames for scan in seen] == [2, 3, 5]
     assert len({scan.version for scan in seen}) == 3
+
+
+def test_complete_patches_keep_their_keys(root: Path, catalog: Catalog, clock: Clock) -> None:
+    """So what was computed of them stays known, whatever appears later."""
+
+    def keys(path: bytes) -> list[bytes]:
+        frames = catalog.scan(path).frames
+        found = catalog.slice(path, 0, frames)
+        starts = range(0, frames, 4)
+        return [patch_key(b"", cut(found, at, min(4, frames - at))) for at in starts]
+
+    write_series(root, "edf", range(6))
+    write_data(root / "h_data_1.h5", frames_from(0, 4), low=1)
+    write_data(root / "h_data_2.h5", frames_from(4, 2), low=5)
+    before = {path: keys(path) for path in (b"r", b"h")}
+    for number in range(6, 9):
+        write_series(root, "edf", range(number, number + 1))
+    write_data(root / "h_data_2.h5", frames_from(4, 4), low=5)
+    write_data(root / "h_data_3.h5", frames_from(8, 1), low=9)
+    clock.now += 10
+    for path, old in before.items():
+        new = keys(path)
+        assert (len(old), len(new)) == (2, 3)
+        assert new[0] == old[0]
+        assert new[1] != old[1]
 
 
 def test_cbf_with_a_flipped_bit(root: Path) -> None:

@@ -62,6 +62,24 @@ def test_ten_thousand_scans_list_and_resolve(
     assert fastest(resolve, 1) < 2 * scale
 
 
+@pytest.mark.slow
+def test_ten_thousand_images_list_and_index(root: Path, tree: RawTree, store: Store) -> None:
+    content = (
+        b"{\nByteOrder = LowByteFirst ;\nDataType = UnsignedShort ;\nDim_1 = 2 ;\nDim_2 = 2 ;\n}\n"
+    )
+    for number in range(FILES):
+        (root / f"scan_{number:05}.edf").write_bytes(content + bytes(8))
+    os.utime(root, ns=(0, 1_000_000_000_000_000_000))
+    catalog = Catalog(tree, store)
+    assert [entry.name for entry in catalog.list(b"")] == [b"scan"]
+    scale = fastest(lambda: plain(root))
+    assert fastest(lambda: catalog.list(b"")) < 4 * scale  # 1.5 as a rule
+    assert catalog.scan(b"scan").frames == FILES
+    # a block of the locator, for which no file is opened
+    assert fastest(lambda: catalog.slice(b"scan", 4096, 4096)) < 4 * scale
+    assert len(catalog.slice(b"scan", 4096, 64).runs) == 64
+
+
 MEASURE = """
 import re, sys
 from pathlib import Path
