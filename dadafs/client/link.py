@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -65,17 +66,19 @@ class Link:
 
     async def resolve(self, path: bytes) -> Resolved:
         """What a path of the mount leads to. NoSuchPath, NotPermitted."""
-        derived = self._from_listings(path)
+        derived = self._from_listings(path, self._look)
         if derived is not None:
             return derived
         return await self._remembered(Resolve(path))
 
-    def _from_listings(self, path: bytes) -> Resolved | None:
-        """What listings that are still believed say of a path: no question for each name."""
+    def _from_listings(
+        self, path: bytes, look: Callable[[Request[Any]], _Answer | None]
+    ) -> Resolved | None:
+        """What the listings that `look` finds say of a path: no question for each name."""
         here = b""
         parts = path.split(b"/") if path else []
         for number, name in enumerate(parts):
-            listing = self._look(List(here))
+            listing = look(List(here))
             entry = None if listing is None else listing.names.get(name)
             if entry is None or entry.attributes.kind == "symlink":
                 return None
@@ -141,6 +144,9 @@ class Link:
     async def _fetch(self, request: Request[Any]) -> _Answer:
         value, error = None, None
         old = self._known.get(request)
+        if old is None and isinstance(request, Resolve):  # it may stand in an old listing
+            derived = self._from_listings(request.path, self._known.get)
+            old = None if derived is None else _Answer(derived, None, 0.0)
         try:
             value = await self._call(request, DEADLINE_S if old is None else GRACE_S)
         except Unreachable:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import HOST, Mount, daemon, fuse_missing, mount
+from loopback import HOST, Mount, daemon, fuse_missing, mount, until
 
 from tools.scan_maker import make_scan
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
-FRESH_S = 8.0  # what the server and the kernel said before is no longer believed
+SEEN_S = 12.0  # what the server and the kernel said before is no longer believed
 
 CODE = """
 import os, sys, time
@@ -116,3 +116,13 @@ def test_results_are_as_their_scan(site: tuple[Mount, Path]) -> None:
         for found in read_as_nobody(made, *(f"{scan}/{path}" for path in paths)):
             assert found == "Permission denied"
     assert read_as_nobody(made, f"shared/{result}") == [size]
+
+
+def test_mode_that_changes_is_seen(site: tuple[Mount, Path]) -> None:
+    made, raw = site
+    (data,) = raw.glob("shared_data_*.h5")
+    path = "shared/darkfield/full.npy"
+    data.chmod(0o600)
+    until(lambda: read_as_nobody(made, path) == ["Permission denied"], "it is closed", SEEN_S)
+    data.chmod(0o644)
+    until(lambda: read_as_nobody(made, path) != ["Permission denied"], "it is open", SEEN_S)

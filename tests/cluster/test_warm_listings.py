@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -103,3 +105,30 @@ def test_new_files_are_seen(tree: Mount, tmp_path_factory: pytest.TempPathFactor
     until((tree.mnt / name).exists, "the new file", 20)
     assert time.monotonic() - began < FRESH_S + 3
     assert (tree.mnt / name).read_text() == "new"
+
+
+def test_raw_file_that_changes_is_stale(
+    tree: Mount, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What was open of it is not mixed with what it is now; who opens it anew gets that."""
+    raw = tmp_path_factory.getbasetemp() / "wide0/raw/changing"
+    size = 24 << 20  # more than is read ahead
+    raw.write_bytes(b"a" * size)
+    shown = tree.mnt / "changing"
+    until(shown.exists, "the file is seen", 20)
+    with shown.open("rb", buffering=0) as file:
+        assert file.read(4096) == b"a" * 4096
+        raw.write_bytes(b"b" * size)
+        os.utime(raw, (2e9, 2e9))
+        file.seek(size - 4096)
+        with pytest.raises(OSError, match="tale") as caught:
+            file.read(4096)
+        assert caught.value.errno == errno.ESTALE
+    assert "changing has changed" in tree.text("errors.log")
+
+    def anew() -> bool:
+        with suppress(OSError):
+            return shown.read_bytes() == b"b" * size
+        return False
+
+    until(anew, "the new content", 20)
