@@ -10,7 +10,6 @@ from base64 import b64encode
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from analysis.codec import Codec, Filter
@@ -132,6 +131,8 @@ def _read_edf(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
 
 def _read_tif(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
     """The only page."""
+    import tifffile  # 0.1 s, for who meets such files only
+
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         return np.asarray(file.pages.first.asarray())
 

@@ -100,12 +100,15 @@ def group(
             scans[match[1] + b"\0nxs"] = ScanFiles(name, ())
         else:
             loose.append(name)
-    for key in masters.keys() | data.keys():
-        members = tuple(name for _, name in sorted(data.get(key, ())))
-        scans[key] = ScanFiles(masters.get(key), members)
     loose = _without_series(images, scans, loose)
-    ordered = {key: scans[key] for key in sorted(scans)}
-    return _shown(ordered, {*loose, *others}), loose
+    for key in sorted({*masters, *data, *scans}):
+        if key in scans:
+            scans[key] = scans.pop(key)  # to the end
+            continue
+        members = data.get(key, [])
+        members.sort()
+        scans[key] = ScanFiles(masters.get(key), tuple([name for _, name in members]))
+    return _shown(scans, {*loose, *others}), loose
 
 
 def _without_series(
@@ -144,8 +147,8 @@ def _shown(scans: dict[bytes, ScanFiles], taken: set[bytes]) -> dict[bytes, Scan
     shown: dict[bytes, ScanFiles] = {}
     others = []
     for key, files in scans.items():
-        name = name_of(key)
-        if name in taken or name in shown or (name != key and name in scans):
+        name = name_of(key) if b"\0" in key else key
+        if name in taken or (name != key and (name in scans or name in shown)):
             others.append((name, files))
         else:
             shown[name] = files
