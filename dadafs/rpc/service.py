@@ -7,8 +7,8 @@ import math
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,20 +203,17 @@ class Service:
             except UNDECODABLE as exc:
                 raise ProtocolError(f"request does not decode: {exc}") from exc
             del message
-            async with self._turn(type(request)):
-                answer = await self._answer_or_hang_up(stream, request)
-                await framing.send(stream, answer, stall_s=REPLY_S)
-            del answer, request
+            limiter = self._at_once.get(type(request))
+            if limiter is None:
+                await self._reply(stream, request)
+            else:
+                async with limiter:
+                    await self._reply(stream, request)
+            del request  # it may be large, and the next may be long in coming
 
-    @asynccontextmanager
-    async def _turn(self, kind: type[Request[Any]]) -> AsyncIterator[None]:
-        """Wait where too many of a kind are answered."""
-        limiter = self._at_once.get(kind)
-        if limiter is None:
-            yield
-            return
-        async with limiter:
-            yield
+    async def _reply(self, stream: Stream, request: Request[Any]) -> None:
+        answer = await self._answer_or_hang_up(stream, request)
+        await framing.send(stream, answer, stall_s=REPLY_S)
 
     async def _answer_or_hang_up(self, stream: Stream, request: Request[Any]) -> Message:
         """The reply to `request`; BrokenResourceError as soon as the caller hangs up."""
