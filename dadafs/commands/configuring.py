@@ -25,11 +25,14 @@ def add(commands: Commands) -> None:
 
 
 def _config(options: argparse.Namespace) -> int:
+    sections = [options.section] if options.section else list(settings.SECTIONS)
+    told = {
+        section: settings.effective(section, {}, os.environ, options.config) for section in sections
+    }
     for file, _ in settings.files(os.environ, options.config):
         print(f"# {file}{'' if file.exists() else ' (there is none)'}")
-    for section in [options.section] if options.section else settings.SECTIONS:
+    for section, found in told.items():
         print(f"\n[{section}]")
-        found = settings.effective(section, {}, os.environ, options.config)
         for key, one in found.items():
             line = f"{key} = {settings.shown(one.value, settings.SECTIONS[section][key])}"
             unset = "# " if one.value is None else ""

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import select
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -139,7 +140,7 @@ def _top(options: argparse.Namespace) -> int:
                 before = now
             except DadaError as exc:
                 text = f"{exc}\n"
-            columns, lines = os.get_terminal_size()
+            columns, lines = shutil.get_terminal_size()
             shown = [line[: columns - 1] for line in text.splitlines()[: lines - 1]]
             print("\x1b[H\x1b[J" + "\n".join(shown), end="", flush=True)
             if keys.pressed("q", time.monotonic() + EVERY_S):
