@@ -11,6 +11,7 @@ from types import FrameType
 
 import trio
 
+STDERR = 2  # the descriptor, not whatever stands in for `sys.stderr`
 MAX_TASKS = 300  # most of a crowd of readers wait for the same
 MAX_FRAMES = 12  # of each, the innermost
 
@@ -28,7 +29,7 @@ def dump_at_signal() -> None:
         sys.stderr.flush()
 
     signal.signal(signal.SIGUSR1, dump)
-    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+    faulthandler.register(signal.SIGUSR1, STDERR, all_threads=True, chain=True)
 
 
 def task_lines(root: trio.lowlevel.Task) -> list[str]:
