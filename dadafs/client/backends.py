@@ -87,7 +87,8 @@ class Cluster:
         self._server = Pool(connect, name=f"the server {config.source}")
         stack.callback(self._server.close)
         self.link = Link(self._server, config.fresh_s)
-        self.raw_files: RawFiles = RemoteRawFiles(FragmentCache(self._server, config.raw_bytes))
+        self._fragments = FragmentCache(self._server, config.raw_bytes)
+        self.raw_files: RawFiles = RemoteRawFiles(self._fragments)
         self._roster = Roster(self._server, credentials, stack)
         self.children: list[Child] = []
         self._own: RemotePeer | None = None
@@ -109,6 +110,7 @@ class Cluster:
     async def run(self, farm: Farm) -> None:
         """Follow the server's list of peers; have a peer of our own work while it is empty."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fragments.run)
             nursery.start_soon(self._roster.follow, farm)
             if self._own is not None:
                 nursery.start_soon(self._fill_in, farm, self._own)

@@ -12,7 +12,7 @@ from dadafs.errors import BadData
 from dadafs.scans.model import Attributes, Identity
 from dadafs.scans.tree import RawTree
 
-READ_AHEAD_BYTES = 8 << 20  # two calls of four fragments, under way together
+READ_AHEAD_BYTES = 16 << 20  # four calls of four fragments, on their way while others are read
 
 
 class VirtualFile(Protocol):
@@ -97,16 +97,10 @@ class RemoteRawFile:
 
     async def read(self, offset: int, size: int) -> bytes:
         """A piece of the file; who reads on gets what follows fetched with it."""
-        size = max(0, min(size, self._identity.size - offset))
-        goes_on = offset == self._run_end and offset > 0
+        if offset == self._run_end and offset > 0:
+            ahead = offset + size, READ_AHEAD_BYTES
+            self._fragments.prefetch(self._path, self._identity, *ahead)
         self._run_end = offset + size
-        held = self._fragments.held(self._path, self._identity, offset, size)
-        if held is not None and size:
-            return held
-        if goes_on and size:
-            more = min(size + READ_AHEAD_BYTES, self._identity.size - offset)
-            data = await self._fragments.read(self._path, self._identity, offset, more)
-            return data[:size]
         return await self._fragments.read(self._path, self._identity, offset, size)
 
     async def ahead(self, offset: int) -> None:

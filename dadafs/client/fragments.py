@@ -45,6 +45,39 @@ class FragmentCache:
         self._held: MemoryCache[Place, memoryview] = MemoryCache(max_bytes)
         self._once: Once[tuple[Place, int], dict[int, memoryview]] = Once()
         self._calls = trio.CapacityLimiter(CALLS)
+        self._coming: dict[Place, trio.Event] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Let fragments be fetched ahead, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            await trio.sleep_forever()
+
+    def prefetch(self, path: bytes, identity: Identity, offset: int, size: int) -> None:
+        """Have a range fetched that will be read soon, a whole call at a time."""
+        first, last = _span(offset, max(0, min(size, identity.size - offset)))
+        missing = [
+            place
+            for place in (Place(path, identity, index) for index in range(first, last))
+            if place not in self._coming and self._held.get(place) is None
+        ]
+        at_end = last * FRAGMENT_BYTES >= identity.size
+        if self._nursery is None or not missing or (len(missing) < AT_ONCE and not at_end):
+            return
+        landed = trio.Event()
+        self._coming |= dict.fromkeys(missing, landed)
+        self._nursery.start_soon(self._fetch_ahead, missing, landed)
+
+    async def _fetch_ahead(self, places: list[Place], landed: trio.Event) -> None:
+        try:
+            one = places[0]
+            await self.fetch(one.path, one.identity, [place.index for place in places])
+        except DadaError as exc:  # whoever reads there will meet it, and say so
+            log.debug("not fetched ahead: %s", exc)
+        finally:
+            for place in places:
+                del self._coming[place]
+            landed.set()
 
     def held(self, path: bytes, identity: Identity, offset: int, size: int) -> bytes | None:
         """A range of a file, if all of it is in RAM."""
@@ -96,6 +129,10 @@ class FragmentCache:
         if known is not None:
             return known
         first, last = _span(offset, size)
+        for index in range(first, last):
+            coming = self._coming.get(Place(path, identity, index))
+            if coming is not None:
+                await coming.wait()
         found = await self.fetch(path, identity, range(first, last))
         return cut([found[index] for index in range(first, last)], first, offset, size)
 
