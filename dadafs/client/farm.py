@@ -87,6 +87,9 @@ class Farm:
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._watch)
+                for member in self._members.values():
+                    if member.trouble or member.lost:
+                        self._examine(member)
                 self._dispatch()
         finally:
             self._nursery = None
@@ -304,7 +307,7 @@ class Farm:
             return
         first = list(self._idle)
         if self._queues.urgent:
-            first.sort(key=lambda member: member.pace.seconds)
+            first.sort(key=lambda member: member.pace.seconds)  # the fastest
         for member in first:
             self._feed(member, steal=False)
         for member in list(self._idle):
@@ -356,14 +359,24 @@ class Farm:
                 del ticket.running[member.name]
             if outcome is not None:
                 self._settle(ticket, outcome)
-            elif ticket.waiters and not ticket.done.is_set():
+            else:
                 ticket.shunned.add(member.name)
-                if not ticket.running and ticket not in self._queues:
-                    self.counters["patches_retried"] += 1
-                    self._queues.put_urgent(ticket)
+                self._resume(ticket)
         if self._queues.urgent:
             self._dispatch()
         self._freed(member)
+
+    def _resume(self, ticket: Ticket) -> None:
+        """It goes elsewhere: at once when it was lost for the first time, else when it is known
+        whether it has killed the computers that had it."""
+        if ticket.done.is_set() or not ticket.waiters:
+            return
+        if ticket.running or ticket in self._queues:
+            return
+        if ticket.unjudged and ticket.attempts + ticket.unjudged > 1:
+            return
+        self.counters["patches_retried"] += 1
+        self._queues.put_urgent(ticket)
 
     def _freed(self, member: Member) -> None:
         if member.free and member.usable:
@@ -415,12 +428,13 @@ class Farm:
         """A call came to nothing; whether that counts against the patch is known at once, or
         when it turns out what has become of the computer."""
         member.failed += 1
+        if not member.pause:
+            log.warning("%s is in trouble: %s", member.name, lost.cause)
         member.longer_pause()
-        if member.usable:
-            log.warning("no patches for %s for a while: %s", member.name, lost.cause)
         if at_once:
             self._count(lost)
         else:
+            lost.ticket.unjudged += 1
             member.lost.append(lost)
         self._trouble(member)
         self._examine(member)
@@ -453,22 +467,22 @@ class Farm:
 
     async def _until_it_answers(self, member: Member) -> None:
         try:
-            if not await self._ping(member, ASK_BUSY_S if member.runs else ASK_S):
-                self._trouble(member)
-                for run in member.runs:
-                    run.scope.cancel()
+            try:
+                if not await self._ping(member, ASK_BUSY_S if member.runs else ASK_S):
+                    self._trouble(member)
+                    for run in member.runs:
+                        run.scope.cancel()
+            finally:
+                self._asking -= 1
+            while member.trouble and not member.gone:
+                self._dispatch()
+                await trio.sleep(member.pause)
+                if await self._ping(member, PING_S):
+                    self._rendezvous.take_back(member.name)
+                    member.trouble = False
+                else:
+                    member.longer_pause()
         finally:
-            self._asking -= 1
-            member.examined = False
-        while member.trouble and not member.gone:
-            member.examined = True
-            self._dispatch()
-            await trio.sleep(member.pause)
-            if await self._ping(member, PING_S):
-                self._rendezvous.take_back(member.name)
-                member.trouble = False
-            else:
-                member.longer_pause()
             member.examined = False
         if member.gone:
             if member.lost:
@@ -497,8 +511,12 @@ class Farm:
             log.info("%s does not answer: %s", member.name, exc)
         lost, member.lost = member.lost, []
         for one in lost:
+            one.ticket.unjudged -= 1
             if answered if one.slow else not alive:
                 self._count(one)
+            self._resume(one.ticket)
+        if lost:
+            self._dispatch()
         return answered
 
     # Patches that take too long
@@ -527,8 +545,9 @@ class Farm:
                 if late or (idle_s is not None and is_last(age_s, expected_s, idle_s)):
                     overdue.setdefault(run.ticket, []).append(late)
             for ticket, lates in overdue.items():
-                if len(ticket.running) == len(lates) < AT_MOST:
-                    self._give_again(ticket, late=all(lates))
+                late = all(lates)
+                if len(ticket.running) == len(lates) < (AT_MOST if late else 2):
+                    self._give_again(ticket, late=late)
         if self._queues.urgent:
             self._dispatch()
 

@@ -72,6 +72,8 @@ class Ticket:
     waiters: int = 0
     attempts: int = 0
     """How often a computer came to grief over it."""
+    unjudged: int = 0
+    """How often it was lost, and it is not known yet whether that was its fault."""
     shunned: set[str] = field(default_factory=set)
     """Computers that did not bring it to an end: they get it again only if there is no other."""
     running: dict[str, trio.CancelScope] = field(default_factory=dict)
