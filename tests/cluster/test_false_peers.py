@@ -171,7 +171,6 @@ def test_false_values(site: Site, how: str, line: str) -> None:
     made = site[0]
     known = made.text("errors.log").count(line)
     falsify(site, how)
-    assert f"no patches for false for a while: {line}" in made.text("errors.log")
     assert made.text("errors.log").count(line) > known
 
 
