@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from enum import IntEnum
 from hashlib import blake2b
 from itertools import islice
 from typing import TypeAlias
@@ -24,15 +25,16 @@ SEARCH = 64  # tickets looked through for one that may be taken: nearly always t
 
 SAMPLES = 501  # durations that the median is of: many against what is left at the end of a job
 UNKNOWN_S = 1.0  # a patch takes 0.06 to 4 s
-LATE_S, LATE = 1.0, 2.0  # given to a second computer after so long, times what was to be expected
-LAST_S, LAST = 0.25, 1.25  # the same while there is a computer that would idle
-SOONER = 1.25  # or when an idle one would have it done in less than the rest, by this factor
-LATE_SHARE, LAST_SHARE = 0.1, 0.05  # of all patches, given to two computers for the one reason
+LATE_S, LATE = 1.0, 1.5  # given to a second computer after so long, times what was to be expected
+LAST_S, LAST = 0.25, 1.1  # the same while there is a computer that would idle
+AWAITED = 1.25  # the same, when a reader waits for it
+SOONER = 1.0  # or when an idle one would have it done in less than the rest, by this factor
+LATE_SHARE, LAST_SHARE = 0.06, 0.06  # of all patches, given to two computers for the one reason
 TWICE_FREE = 16  # or the other, and so many at the beginning; half as much work is done twice
 
 AHEAD_LEAST = 128  # patches: four for each thread of a small cluster
 AHEAD_ROUNDS = 8  # for each slot: those behind a straggler, until it is given to another
-AHEAD_MEMORY = 0.6  # of the memory for values, which must not push each other out of it
+AHEAD_MEMORY = 0.9  # of the memory for values, which must not push each other out of it
 
 
 May: TypeAlias = Callable[[Ticket], bool]
@@ -205,6 +207,11 @@ class Queues:
                 for ticket in list(line.by.get(name, ())):
                     line.move(ticket, anew(ticket))
 
+    def preferred(self) -> list[str]:
+        """All computers that some ticket prefers."""
+        lines = (line for lines in self._jobs.values() for line in lines)
+        return list(dict.fromkeys(name for line in lines for name in line.by if name is not None))
+
     def find(self, name: str, may: May, spare: Spare | None) -> tuple[Ticket, bool] | None:
         """The next ticket for this computer, and whether it prefers another.
 
@@ -256,19 +263,32 @@ class Typical:
         return self._sorted[len(self._sorted) // 2] if self._sorted else self._guess
 
 
-def is_late(age_s: float, expected_s: float) -> bool:
-    """Whether a patch takes so long that something may be wrong."""
-    return age_s > max(LATE_S, LATE * expected_s)
+class Haste(IntEnum):
+    """How much a patch that is being computed needs another computer."""
+
+    NONE = 0
+    SOONER = 1
+    """An idle one would have it done before."""
+    OVERDUE = 2
+    """It should be done by now, and a computer is idle, or a reader waits for it."""
+    LATE = 3
+    """Something may be wrong."""
 
 
-def is_last(age_s: float, expected_s: float, idle_s: float) -> bool:
-    """Whether an idle computer is likely to end a patch before the one that has it.
-
-    It was given out `age_s` ago, to take `expected_s` there, or `idle_s` where nothing else is
-    done.
-    """
-    overdue = age_s > max(LAST_S, LAST * expected_s)
-    return overdue or expected_s - age_s > max(LAST_S, SOONER * idle_s)
+def haste(age_s: float, expected_s: float, idle_s: float | None, *, awaited: bool) -> Haste:
+    """How much a patch needs another computer, that was given out `age_s` ago to take
+    `expected_s` there, or `idle_s` at a computer that is idle, if there is one."""
+    if age_s > max(LATE_S, LATE * expected_s):
+        return Haste.LATE
+    if awaited and age_s > max(LAST_S, AWAITED * expected_s):
+        return Haste.OVERDUE
+    if idle_s is None:
+        return Haste.NONE
+    if age_s > max(LAST_S, LAST * expected_s):
+        return Haste.OVERDUE
+    if expected_s - age_s > max(LAST_S, SOONER * idle_s):
+        return Haste.SOONER
+    return Haste.NONE
 
 
 def may_double(doubled: int, farmed: int, *, late: bool) -> bool:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from math import ceil
 from typing import Any
 
 import trio
@@ -17,11 +18,11 @@ import trio
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
 from dadafs.client.choosing import (
+    Haste,
     Queues,
     Rendezvous,
     Typical,
-    is_last,
-    is_late,
+    haste,
     look_ahead,
     may_double,
 )
@@ -172,7 +173,8 @@ class Farm:
         tickets: dict[bytes, Ticket] = {}
         for one in missing:
             if one.key not in tickets:
-                tickets[one.key] = self._join(job, one, now=True)
+                ticket = tickets[one.key] = self._join(job, one, now=True)
+                ticket.readers += 1
         self._dispatch()
         job.progressed = trio.current_time()
         job.began = job.began or job.progressed
@@ -186,6 +188,7 @@ class Farm:
             raise
         finally:
             for ticket in tickets.values():
+                ticket.readers -= 1
                 self._leave(ticket)
             self._waiting[job] -= 1
             if not self._waiting[job]:
@@ -302,36 +305,44 @@ class Farm:
         return len(self._queues) > len(self._members)
 
     def _dispatch(self) -> None:
-        """Idle computers take what they prefer, then what is left."""
+        """Idle computers take what is urgent, the fastest first, then what they prefer, then what
+        is left."""
         if not self._queues or not self._idle:
             return
-        first = list(self._idle)
         if self._queues.urgent:
-            first.sort(key=lambda member: member.pace.seconds)  # the fastest
-        for member in first:
-            self._feed(member, steal=False)
+            for member in sorted(self._idle, key=lambda member: member.pace.seconds):
+                if not self._queues.urgent:
+                    break
+                self._feed(member, steal=False)
+        for name in self._queues.preferred():
+            preferred = self._members.get(name)
+            if preferred in self._idle:
+                self._feed(preferred, steal=False)
         for member in list(self._idle):
-            if len(self._queues) <= self._asking:
+            if len(self._queues) <= self._asking or not self._feed(member, steal=True):
                 break
-            self._feed(member, steal=True)
 
-    def _feed(self, member: Member, *, steal: bool) -> None:
-        """Let it take tickets, if it was heard of lately; else ask it first."""
+    def _feed(self, member: Member, *, steal: bool) -> bool:
+        """Let it take tickets, if it was heard of lately; else ask it first.
+
+        False when there was nothing for it, though it had room.
+        """
         if self._nursery is None or not member.usable:
-            return
+            return True
         may = partial(self._may, member)
         while member.free if self._plenty else member.idle:
             found = self._queues.find(member.name, may, self._spare if steal else None)
             if found is None:
-                return
+                return False
             if not member.runs and trio.current_time() - member.heard > PROOF_S:
                 self._examine(member)
-                return
+                return True
             ticket, stolen = found
             self._queues.take(ticket)
             self.counters["patches_stolen"] += stolen
             self.counters["patches_duplicated"] += bool(ticket.running)
             self._start(member, ticket)
+        return True
 
     def _start(self, member: Member, ticket: Ticket) -> None:
         assert self._nursery is not None
@@ -535,19 +546,20 @@ class Farm:
         for reduction, runs in self._runs.items():
             typical_s = self._typical.get(reduction, UNKNOWN).seconds
             idle_s = min(paces) * typical_s if paces else None
-            overdue: dict[Ticket, list[bool]] = {}
+            needs: dict[Ticket, list[Haste]] = {}
             for run in list(runs):
-                member, age_s = run.member, now - run.began
-                expected_s = typical_s * member.pace.seconds * run.crowd
-                late = is_late(age_s, expected_s)
-                if late and now - member.heard > PROOF_S:
+                member, age_s, awaited = run.member, now - run.began, run.ticket.readers > 0
+                expected_s = typical_s * member.pace.seconds * ceil(run.crowd)
+                need = haste(age_s, expected_s, idle_s, awaited=awaited)
+                if need is Haste.LATE and now - member.heard > PROOF_S:
                     self._examine(member)
-                if late or (idle_s is not None and is_last(age_s, expected_s, idle_s)):
-                    overdue.setdefault(run.ticket, []).append(late)
-            for ticket, lates in overdue.items():
-                late = all(lates)
-                if len(ticket.running) == len(lates) < (AT_MOST if late else 2):
-                    self._give_again(ticket, late=late)
+                if need:
+                    needs.setdefault(run.ticket, []).append(need)
+            for ticket, each in needs.items():
+                least = min(each)
+                at_most = AT_MOST if least >= Haste.OVERDUE else 2
+                if len(ticket.running) == len(each) < at_most:
+                    self._give_again(ticket, late=least is Haste.LATE)
         if self._queues.urgent:
             self._dispatch()
 

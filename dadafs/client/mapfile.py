@@ -14,15 +14,14 @@ from dadafs.client.resultfile import ResultFile
 from dadafs.errors import BadData, Stale
 from dadafs.planning import NO_FRAME, PATCH_FRAMES, Piece, piece, piece_of, stitch
 
-AHEAD_PATCHES = 128  # four for each thread of a small cluster
-AHEAD_BYTES = 16 << 20  # of values; they must not push each other out of memory
-
 
 class MapFile(ResultFile):
     """A result whose array has a cell for each point: a number, a profile, or a frame."""
 
     _latest: tuple[int, int, Piece, list[Wanted]] | None = None
     """The last range that was asked for, and what it needs."""
+    _asked: tuple[int, int] = (0, 0)
+    """The range that is computed ahead."""
 
     async def _has(self, start: int, stop: int) -> bool:
         _, wanted = await self._needs(start, stop)
@@ -42,13 +41,17 @@ class MapFile(ResultFile):
     async def ahead(self, offset: int) -> None:
         """Have the next patches computed, so that peers are busy between two reads."""
         value_bytes = int(np.prod(self._result.value_shape)) * self._result.value_dtype.itemsize
-        patches = max(1, min(AHEAD_PATCHES, AHEAD_BYTES // (PATCH_FRAMES * value_bytes)))
+        patches = self._farm.look_ahead(PATCH_FRAMES * value_bytes)
         start, _ = self._range(offset, 1)
         stop = start + patches * PATCH_FRAMES * self._result.layout.cell_size
         stop = min(stop, self._result.content.count)
-        if start < stop and self._body is None:
-            _, wanted = await self._plan(start, stop)
-            self._farm.ahead(self._job, wanted)
+        first, last = self._asked
+        if not first <= start <= last:
+            first = last = start
+        if last < stop and self._body is None:
+            self._asked = first, stop
+            _, wanted = await self._plan(last, stop)
+            self._farm.ahead(self._job, wanted[:patches])
 
     async def _needs(self, start: int, stop: int) -> tuple[Piece, list[Wanted]]:
         """As `_plan`, remembered: each range is asked for twice."""

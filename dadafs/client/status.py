@@ -84,10 +84,16 @@ class Status:
         """Who computes."""
         peers = self._backend.peers()
         reports = await _all([peer.report for peer in peers])
+        farmed = self._farm.computers()
         return _json(
             {
                 "peers": [
-                    {"name": peer.name, "answers": report is not None, "report": report}
+                    {
+                        "name": peer.name,
+                        "answers": report is not None,
+                        "farm": farmed.get(peer.name),
+                        "report": report,
+                    }
                     for peer, report in zip(peers, reports, strict=True)
                 ]
             }

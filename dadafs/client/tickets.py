@@ -70,6 +70,8 @@ class Ticket:
     values: Values | None = None
     error: DadaError | None = None
     waiters: int = 0
+    readers: int = 0
+    """Of those who wait, the ones that cannot go on without it."""
     attempts: int = 0
     """How often a computer came to grief over it."""
     unjudged: int = 0

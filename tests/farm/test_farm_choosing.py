@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from dadafs.client.choosing import (
     LATE_S,
+    Haste,
     Queues,
     Rendezvous,
     Typical,
-    is_last,
-    is_late,
+    haste,
     look_ahead,
     may_double,
 )
@@ -178,29 +178,39 @@ def test_the_running_median_is_a_median(durations: list[float], samples: int) ->
     assert typical.seconds == statistics.median_high(recent)
 
 
-def test_limits_of_what_is_late() -> None:
-    assert not is_late(LATE_S, 0.01)
-    assert is_late(LATE_S * 1.01, 0.01)
-    assert not is_late(7.9, 4.0)
-    assert is_late(8.1, 4.0)
-    assert is_last(6, 4.0, 1.0)  # should be done by now
-    assert is_last(1, 4.0, 1.0)  # the idle one takes less than the rest
-    assert not is_last(1, 2.0, 1.0)
-    assert not is_last(0.01, 0.03, 0.001)  # too short to bother
+@pytest.mark.parametrize(
+    ("age_s", "expected_s", "idle_s", "awaited", "found"),
+    [
+        (LATE_S, 0.01, None, False, Haste.NONE),
+        (LATE_S * 1.01, 0.01, None, False, Haste.LATE),
+        (5.9, 4.0, None, False, Haste.NONE),
+        (6.1, 4.0, None, False, Haste.LATE),
+        (5.1, 4.0, None, True, Haste.OVERDUE),
+        (4.9, 4.0, None, True, Haste.NONE),
+        (4.5, 4.0, 4.0, False, Haste.OVERDUE),  # should be done by now
+        (1.0, 4.0, 1.0, False, Haste.SOONER),  # the idle one takes less than the rest
+        (1.0, 1.9, 1.0, False, Haste.NONE),
+        (0.01, 0.03, 0.001, False, Haste.NONE),  # too short to bother
+    ],
+)
+def test_haste(
+    age_s: float, expected_s: float, idle_s: float | None, awaited: bool, found: Haste
+) -> None:
+    assert haste(age_s, expected_s, idle_s, awaited=awaited) is found
 
 
 def test_only_a_share_is_computed_twice() -> None:
-    assert may_double(0, 0, late=False)
-    assert not may_double(90, 1000, late=False)
-    assert may_double(90, 1000, late=True)
-    assert not may_double(150, 1000, late=True)
+    for late in (False, True):
+        assert may_double(0, 0, late=late)
+        assert may_double(60, 1000, late=late)
+        assert not may_double(90, 1000, late=late)
 
 
 def test_look_ahead_grows_with_the_farm_and_not_beyond_memory() -> None:
     assert look_ahead(0, 1000, 1 << 30, 1) == 128
     assert look_ahead(100, 1000, 1 << 30, 1) == 800
-    assert look_ahead(100, 1 << 20, 100 << 20, 1) == 60
-    assert look_ahead(100, 1 << 20, 100 << 20, 3) == 20
+    assert look_ahead(100, 1 << 20, 100 << 20, 1) == 90
+    assert look_ahead(100, 1 << 20, 100 << 20, 3) == 30
     assert look_ahead(100, 1 << 30, 1 << 20, 3) == 1
 
 
