@@ -1,25 +1,22 @@
-"""What results hold and how they came about: contents for the containers. Pure."""
+"""What results hold: contents for the containers. Pure."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from analysis.axes import profile_axis
 from analysis.definition import Analysis, Settings
-from analysis.parameters import PARAMETERS, Parameter
-from analysis.plan import Plan, Roi
-from dadafs import __version__
-from dadafs.containers.base import LONGEST_SCALE, Container, Content, Fact, Provenance, Scale, View
+from analysis.parameters import Parameter
+from analysis.plan import Plan
+from dadafs.containers.base import LONGEST_SCALE, Container, Content, Scale, View
 from dadafs.containers.colours import CMAPS, WHEEL
 from dadafs.errors import NoSuchPath
-from dadafs.paths import Value, format_value
+from dadafs.paths import Value
 from dadafs.planning import Layout
 from dadafs.scans.model import Scan
 
@@ -67,10 +64,7 @@ def view_of(values: Mapping[str, Value], container: Container, *, wheel: bool) -
 
 
 def frame_content(
-    number: int,
-    scan: Scan,
     settings: Settings,
-    plan: Plan,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     container: Container,
@@ -84,11 +78,6 @@ def frame_content(
         content = replace(content, view=replace(view, blank=int(np.iinfo(dtype).max)))
     if container.scales:
         content = replace(content, scales=_plane(content, settings))
-    if container.provenance:
-        facts = (Fact("frame", number), Fact("definition", "the detector's own numbers"))
-        parameters = tuple(_parameters(settings, ("roi", "bin")))
-        provenance = Provenance(_origin(scan, plan, facts), parameters)
-        content = replace(content, provenance=provenance)
     return content
 
 
@@ -120,12 +109,6 @@ def analysis_content(
         if analysis.result in ("map", "stack"):
             scales = tuple(_along_motor(scale, scan, layout) for scale in scales)
         content = replace(content, scales=scales)
-    if container.provenance:
-        facts = [Fact("analysis", analysis.name), Fact("definition", analysis.definition)]
-        facts += [Fact(f"channel_{one.name}", one.meaning) for one in channels if one.meaning]
-        parameters = (*_raster(layout), *_parameters(settings, analysis.parameters))
-        provenance = Provenance(_origin(scan, plan, facts), parameters)
-        content = replace(content, provenance=provenance)
     return content
 
 
@@ -215,49 +198,6 @@ def _shape_and_axes(
             _, _, width, height = layout.window
             rows, columns = value_shape
             return (height * rows, width * columns), ("row", "column")
-
-
-def _origin(scan: Scan, plan: Plan, facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    return (
-        Fact("program", "dadafs"),
-        Fact("version", __version__),
-        Fact("scan", _plain(os.fsdecode(scan.path))),
-        Fact("scan_version", scan.version),
-        *facts,
-        Fact("pass", f"{plan.reduction} {plan.version}"),
-        *(Fact("problems", _plain("; ".join(scan.problems))) for _ in scan.problems[:1]),
-    )
-
-
-def _plain(text: str) -> str:
-    """Without what is no Unicode: names of raw files are bytes."""
-    return text.encode(errors="replace").decode()
-
-
-def _raster(layout: Layout) -> tuple[Fact, ...]:
-    region = layout.region
-    return (
-        Fact("horz", layout.horz, "points"),
-        Fact("vert", layout.vert, "lines"),
-        Fact("first", layout.first),
-        Fact("order", "snake" if layout.snake else "raster"),
-        *(Fact("region", format_value(one), "points") for one in [region] if one is not None),
-    )
-
-
-def _parameters(settings: Settings, names: Iterable[str]) -> Iterable[Fact]:
-    """Those of these parameters that have a value, and the geometry."""
-    known = msgspec.structs.asdict(settings)
-    for name in names:
-        value = known.get(name)
-        if value is not None:
-            plain = format_value(value) if isinstance(value, Roi) else value
-            yield Fact(name, plain, PARAMETERS[name].unit)
-    for name, value in settings.extra:
-        yield Fact(name, value)
-    if settings.geometry is not None:
-        for field, unit in (("distance_m", "m"), ("wavelength_nm", "nm"), ("pixel_m", "m")):
-            yield Fact(field, float(getattr(settings.geometry, field)), unit)
 
 
 def _float(value: Value | None) -> float | None:

@@ -18,6 +18,7 @@ from analysis.planning import plan_for
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.shapes import value_type
 from dadafs.containers import CONTAINERS, Container, Content, Shell
+from dadafs.containers.base import Provenance
 from dadafs.contents import (
     VIEW_PARAMETERS,
     WHEELS,
@@ -30,6 +31,7 @@ from dadafs.contents import (
 from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
 from dadafs.planning import Layout
+from dadafs.provenance import of_analysis, of_frame
 from dadafs.scans.model import Scan
 
 FRAMES_PASS = "frame"
@@ -93,6 +95,15 @@ class Result:
     content: Content
     container: Container
 
+    @property
+    def provenance(self) -> Provenance:
+        """How it comes about, whatever its container."""
+        given = [name for name, _ in self.request.parameters]
+        if self.analysis is None:
+            number = self.layout.first
+            return of_frame(number, self.scan, self.settings, self.plan, given)
+        return of_analysis(self.analysis, self.scan, self.settings, self.plan, self.layout, given)
+
     def settled(self) -> Result:
         """With all coordinates, where some follow from the pixels: takes up to 0.3 s, pure."""
         return replace(self, content=settled(self.content, self.plan))
@@ -136,6 +147,9 @@ def concrete(request: Request, scan: Scan) -> Result:
     refusal = result.container.refuses(result.content)
     if refusal is not None:
         raise NoSuchPath(f"{request.analysis}: {refusal}")
+    if result.container.provenance:
+        content = replace(result.content, provenance=result.provenance)
+        result = replace(result, content=content)
     return result
 
 
@@ -163,7 +177,7 @@ def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     layout = Layout(scan.frames, 1, 1, number, cell=shape, patch_frames=1, flat=True)
     container = CONTAINERS[request.extension]
     view = view_of(values, container, wheel=False)
-    content = frame_content(number, scan, settings, plan, layout.shape, dtype, container, view)
+    content = frame_content(settings, layout.shape, dtype, container, view)
     return Result(request, scan, None, settings, plan, shape, dtype, layout, content, container)
 
 

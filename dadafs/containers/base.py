@@ -46,6 +46,8 @@ class Fact:
     name: str
     value: str | int | float
     unit: str = ""
+    source: str = ""
+    """Where it comes from: a file, the path, a default; empty where that is no question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Provenance:
     """How a result came about."""
 
     facts: tuple[Fact, ...] = ()
-    """Program, version, scan, analysis, definition."""
+    """Program, version, scan, analysis, definition, pass."""
     parameters: tuple[Fact, ...] = ()
     """All of them, defaults of scan and analysis filled in."""
 

@@ -3,7 +3,7 @@
 /entry                       NXentry, the default of the file
 /entry/result                NXdata, the default of the entry: channels and scales by name
 /entry/process               NXprocess: program, version, scan, analysis, definition
-/entry/process/parameters    all parameters, defaults filled in
+/entry/process/parameters    all parameters, defaults filled in, each with its `source`
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def _result(content: Content) -> Group:
 
 
 def _dataset(fact: Fact) -> Dataset | Group:
-    return Dataset(fact.value, attributes={"units": fact.unit} if fact.unit else {})
+    told = {"units": fact.unit, "source": fact.source}
+    return Dataset(fact.value, attributes={name: text for name, text in told.items() if text})
 
 
 H5 = Container("h5", shell, scales=True, provenance=True)

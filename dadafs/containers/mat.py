@@ -135,7 +135,8 @@ def _coordinate(scale: Scale) -> str:
 
 
 def _line(fact: Fact) -> str:
-    return f"{fact.name}: {fact.value}{' ' + fact.unit if fact.unit else ''}"
+    unit = f" {fact.unit}" if fact.unit else ""
+    return f"{fact.name}: {fact.value}{unit}{f' ({fact.source})' if fact.source else ''}"
 
 
 MAT = Container("mat", shell, refuses, scales=True, provenance=True)

@@ -84,7 +84,12 @@ def test_opening_an_h5_and_reading_its_axes_computes_nothing(shared: Site, boxes
         with h5py.File(path, "r") as file:
             assert file["entry/result/q"][0] >= 0
             assert file["entry/result/intensity"].shape == (40, 50, 100)
-            assert file["entry/process/parameters/rmin"][()] == 3
+            parameters = file["entry/process/parameters"]
+            assert parameters["rmin"][()] == 3
+            assert parameters["rmin"].attrs["source"] == "path"
+            assert parameters["order"].attrs["source"] == "default"
+            assert parameters["cx"].attrs["source"].endswith("beam_center_x")
+            assert parameters["distance_m"].attrs["source"].endswith("detector_distance")
 
 
 def test_directories_list_the_containers_that_make_sense(shared: Site, boxes: ScanMade) -> None:
