@@ -21,7 +21,7 @@ class VirtualFile(Protocol):
     async def at_hand(self, offset: int, size: int) -> bool:
         """Whether this range can be read without computing."""
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """At most `size` bytes from `offset`; fewer only at the end of the file."""
 
     async def ahead(self, offset: int) -> None:
@@ -41,7 +41,7 @@ class TextFile:
         """Always."""
         return True
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """A piece of the text."""
         return self._text[offset : offset + size]
 
@@ -95,7 +95,7 @@ class RemoteRawFile:
         """Nothing is ever computed."""
         return True
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """A piece of the file; who reads on gets what follows fetched with it."""
         if offset == self._run_end and offset > 0:
             ahead = offset + size, READ_AHEAD_BYTES
@@ -120,7 +120,7 @@ class LocalRawFile:
         """Nothing is ever computed."""
         return True
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """A piece of the file: at once from the page cache, else in a thread."""
         data = self._read_cached(offset, size)
         if len(data) == size:

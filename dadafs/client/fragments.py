@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import trio
 
 from dadafs.cache.memory import MemoryCache
 from dadafs.client.once import Once
 from dadafs.errors import BadData, DadaError, Unreachable
-from dadafs.fragments import FRAGMENT_BYTES, checksum
+from dadafs.fragments import FRAGMENT_BYTES, checksum, fragment_sizes
 from dadafs.rpc.messages import ReadFragments
 from dadafs.rpc.pool import Pool
 from dadafs.scans.model import Identity
@@ -79,7 +80,9 @@ class FragmentCache:
                 del self._coming[place]
             landed.set()
 
-    def held(self, path: bytes, identity: Identity, offset: int, size: int) -> bytes | None:
+    def held(
+        self, path: bytes, identity: Identity, offset: int, size: int
+    ) -> bytes | memoryview | None:
         """A range of a file, if all of it is in RAM."""
         first, last = _span(offset, size)
         pieces = []
@@ -120,7 +123,9 @@ class FragmentCache:
             raise error[0]
         return found
 
-    async def read(self, path: bytes, identity: Identity, offset: int, size: int) -> bytes:
+    async def read(
+        self, path: bytes, identity: Identity, offset: int, size: int
+    ) -> bytes | memoryview:
         """A range of a file; fewer bytes at its end."""
         size = max(0, min(size, identity.size - offset))
         if not size:
@@ -166,27 +171,19 @@ class FragmentCache:
                 await trio.sleep(RETRY_S)
 
     async def _call(self, place: Place, count: int) -> dict[int, memoryview]:
-        request = ReadFragments(place.path, place.identity, place.index, count)
-        about, payload = await self._server.call(request)
-        if len(about.sizes) != count or len(about.sums) != count:
-            raise BadData("the server gave another number of fragments")
-        if sum(about.sizes) != len(payload):
-            raise BadData("the server gave fragments of other sizes")
-        found = {}
-        at = 0
-        for index, size, stated in zip(
-            range(place.index, place.index + count), about.sizes, about.sums, strict=True
-        ):
-            piece = payload[at : at + size]
-            at += size
-            due = min(FRAGMENT_BYTES, place.identity.size - index * FRAGMENT_BYTES)
-            if size != due or checksum(piece) != stated:
-                log.warning("a fragment came damaged and is asked for again")
-                raise BadData("a fragment of a raw file came damaged")
-            found[index] = piece
+        sizes = fragment_sizes(place.identity.size, place.index, count)
+        pieces = [np.empty(size, np.uint8).data for size in sizes]
+        about, other = await self._server.call(
+            ReadFragments(place.path, place.identity, place.index, count), pieces
+        )
+        if about.sizes != sizes or len(about.sums) != count or len(other):
+            raise BadData("the server gave other fragments than were asked for")
+        found = dict(zip(range(place.index, place.index + count), pieces, strict=True))
+        if tuple(map(checksum, pieces)) != about.sums:
+            log.warning("a fragment came damaged and is asked for again")
+            raise BadData("a fragment of a raw file came damaged")
         for index, piece in found.items():
-            own = memoryview(bytes(piece)) if count > 1 else piece  # do not hold a whole reply
-            self._held.put(Place(place.path, place.identity, index), own, len(own))
+            self._held.put(Place(place.path, place.identity, index), piece, len(piece))
         return found
 
 
@@ -201,11 +198,11 @@ def grouped(indices: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def cut(pieces: Sequence[memoryview], first: int, offset: int, size: int) -> bytes:
+def cut(pieces: Sequence[memoryview], first: int, offset: int, size: int) -> bytes | memoryview:
     """The range of the file out of the fragments from `first` on. Pure."""
     begin = offset - first * FRAGMENT_BYTES
     if len(pieces) == 1:
-        return bytes(pieces[0][begin : begin + size])
+        return pieces[0][begin : begin + size]
     return b"".join(pieces)[begin : begin + size]
 
 

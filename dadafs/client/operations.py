@@ -152,7 +152,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=number, direct_io=item.live, keep_cache=keep and not item.live)
 
     @boundary
-    async def read(self, fh: int, off: int, size: int) -> bytes:
+    async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
+        self, fh: int, off: int, size: int
+    ) -> bytes | memoryview:
         """Read a range; read-ahead of what would have to be computed is declined (`Demand`)."""
         handle = self._handles[fh]
         self.counters["reads"] += 1

@@ -123,7 +123,8 @@ class _Pieces:
 
     def read(self, offset: int, size: int) -> bytes:
         first, last = offset // FRAGMENT_BYTES, -(-(offset + size) // FRAGMENT_BYTES)
-        return cut([self._pieces[index] for index in range(first, last)], first, offset, size)
+        pieces = [self._pieces[index] for index in range(first, last)]
+        return bytes(cut(pieces, first, offset, size))
 
 
 def fragments_of(run: ChunkRun) -> list[int]:

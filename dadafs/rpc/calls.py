@@ -5,6 +5,7 @@ One request is in flight on a connection; to cancel a call is to close its conne
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -69,7 +70,12 @@ def decode_reply(header: bytes | bytearray, request: Request[R]) -> R:
             kind = DadaError
         raise kind(reply.failure.message)
     try:
-        value: R = msgspec.msgpack.decode(reply.body, type=request.reply)
+        value: R = _decoder(request.reply).decode(reply.body)
     except UNDECODABLE as exc:
         raise ProtocolError(f"reply to {type(request).__name__} does not decode: {exc}") from exc
     return value
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)

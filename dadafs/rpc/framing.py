@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import trio
 
 from dadafs.errors import ProtocolError
@@ -22,7 +24,9 @@ KEEPALIVE_S = 5  # a host that is silent for 20 s is gone
 NOTSENT_LOWAT_BYTES = 4 << 20  # trio sets 16 KiB; 4 MiB reaches 2.7-3.0 GB/s on loopback
 SMALL_MESSAGE_BYTES = 64 << 10  # below this one copy costs less than a second system call
 PIECE_BYTES = 1 << 20  # of what is sent: each has to be taken within a time
-FIRST_BYTES = 64 << 10  # of a header: memory is taken as bytes come, not as they are announced
+FIRST_BYTES = 16 << 10  # of what has come: holds most messages, so that they take one call
+STEP_BYTES = 64 << 10  # of a header: memory is taken as bytes come, not as they are announced
+NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,67 +92,107 @@ async def _send_piece(stream: Stream, data: bytes | memoryview, stall_s: float) 
     raise ProtocolError(f"the other side takes nothing for {stall_s:.0f} s")
 
 
-async def receive(stream: Stream, limits: Limits, *, within_s: float = math.inf) -> Message | None:
+async def receive(
+    stream: Stream,
+    limits: Limits,
+    *,
+    within_s: float = math.inf,
+    room: Sequence[memoryview] = (),
+) -> Message | None:
     """Receive one message; None when the other side closed between messages.
 
+    A payload of just the size of the buffers in `room` goes into them, and the message has none.
+
     ProtocolError when the bytes are no message, or it is larger than `limits`, or it was cut, or
-    does not arrive within `within_s` of its first byte.
+    does not arrive within `within_s` of its first byte, or more than it arrives: one side speaks
+    at a time.
     """
     first = await _receive_first(stream)
     if not first:
         return None
     with trio.move_on_after(within_s):
-        return await _receive_rest(stream, first, limits)
+        return await _receive_rest(stream, first, limits, room)
     raise ProtocolError(f"a message did not arrive within {within_s:.0f} s")
 
 
 async def _receive_first(stream: Stream) -> bytes | bytearray:
-    """The head, or its beginning; nothing at the end of the stream."""
+    """What has arrived, mostly a small message as a whole; nothing at the end of the stream."""
     if not isinstance(stream, trio.SocketStream):
-        return await stream.receive_some(HEAD.size)
+        return await stream.receive_some(FIRST_BYTES)
     try:
-        return await stream.socket.recv(HEAD.size)
+        return await stream.socket.recv(FIRST_BYTES)
     except OSError as exc:
         raise trio.BrokenResourceError(str(exc)) from exc
 
 
-async def _receive_rest(stream: Stream, head: bytes | bytearray, limits: Limits) -> Message:
-    if len(head) < HEAD.size:
-        head += await _receive_exactly(stream, HEAD.size - len(head))
-    magic, header_bytes, payload_bytes = HEAD.unpack(head)
+async def _receive_rest(
+    stream: Stream, data: bytes | bytearray, limits: Limits, room: Sequence[memoryview]
+) -> Message:
+    if len(data) < HEAD.size:
+        data += await _receive_exactly(stream, HEAD.size - len(data))
+    magic, header_bytes, payload_bytes = HEAD.unpack_from(data)
     if magic != MAGIC:
-        raise ProtocolError(f"the other side does not speak dadafs (it said {bytes(magic)!r})")
+        raise ProtocolError(f"the other side does not speak dadafs (it said {bytes(data[:4])!r})")
     if header_bytes > limits.header_bytes or payload_bytes > limits.payload_bytes:
         raise ProtocolError(
             f"message of {header_bytes} + {payload_bytes} bytes refused"
             f" (limits {limits.header_bytes} + {limits.payload_bytes})"
         )
-    header = bytearray()
-    while len(header) < header_bytes:
-        more = await _receive_exactly(
-            stream, min(max(FIRST_BYTES, len(header)), header_bytes - len(header))
-        )
-        header = header + more if header else more
-    payload = await _receive_exactly(stream, payload_bytes)
+    end = HEAD.size + header_bytes
+    while len(data) < end:
+        data += await _receive_exactly(stream, min(max(STEP_BYTES, len(data)), end - len(data)))
+    header, early = data[HEAD.size : end], memoryview(data)[end:]
+    if len(early) > payload_bytes:
+        raise ProtocolError("more than one message at a time")
+    if room and payload_bytes == sum(map(len, room)):
+        await _receive_into(stream, room, early)
+        return Message(header)
+    if len(early) == payload_bytes:
+        return Message(header, early)
+    payload = np.empty(payload_bytes, np.uint8).data  # a bytearray would be zeroed first
+    await _receive_into(stream, [payload], early)
     return Message(header, payload)
 
 
 async def _receive_exactly(stream: Stream, size: int) -> bytearray:
-    """`size` bytes. ProtocolError when the stream ends before."""
     data = bytearray(size)
-    view = memoryview(data)
-    got = 0
-    while got < size:
+    await _receive_into(stream, [memoryview(data)])
+    return data
+
+
+async def _receive_into(
+    stream: Stream, room: Sequence[memoryview], early: memoryview = NOTHING
+) -> None:
+    """Fill the buffers, first with what came `early`. ProtocolError when the stream ends before."""
+    rest = _filled(list(room), early)
+    while rest:
         if isinstance(stream, trio.SocketStream):
             try:
-                n = await stream.socket.recv_into(view[got:])
+                n, *_ = await stream.socket.recvmsg_into(rest)
             except OSError as exc:
                 raise trio.BrokenResourceError(str(exc)) from exc
+            rest = _advanced(rest, n)
         else:
-            piece = await stream.receive_some(size - got)
-            n = len(piece)
-            view[got : got + n] = piece
+            n = len(piece := await stream.receive_some(sum(map(len, rest))))
+            rest = _filled(rest, memoryview(piece))
         if n == 0:
             raise ProtocolError("the connection was cut within a message")
-        got += n
-    return data
+
+
+def _filled(room: list[memoryview], data: memoryview) -> list[memoryview]:
+    """Put data into buffers; what of those is left. Pure but for their content."""
+    while data:
+        size = min(len(data), len(room[0]))
+        room[0][:size] = data[:size]
+        data = data[size:]
+        room = _advanced(room, size)
+    return room
+
+
+def _advanced(room: list[memoryview], size: int) -> list[memoryview]:
+    """Buffers without their first `size` bytes. Pure."""
+    for number, buffer in enumerate(room):
+        if size < len(buffer):
+            return [buffer[size:], *room[number + 1 :]]
+        size -= len(buffer)
+    return []

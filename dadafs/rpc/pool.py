@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import trio
@@ -72,8 +72,12 @@ class Pool:
         self._limits = limits or Limits()
         self._idle: list[Stream] = []
 
-    async def call(self, request: Request[R]) -> tuple[R, memoryview]:
+    async def call(
+        self, request: Request[R], room: Sequence[memoryview] = ()
+    ) -> tuple[R, memoryview]:
         """Send `request`; its reply and payload. The caller sets the deadline.
+
+        A payload of just the size of the buffers in `room` goes into them; none is returned then.
 
         Raises the error the other side reports; Unreachable when there is no answer. Broken idle
         connections (the other side restarted) are replaced, the last time by a new one: every
@@ -82,11 +86,11 @@ class Pool:
         message: Message | None = None
         while self._idle and message is None:
             try:
-                message = await self._call_on(self._idle.pop(), request)
+                message = await self._call_on(self._idle.pop(), request, room)
             except Unreachable:
                 continue
         if message is None:
-            message = await self._call_on(await self._open(), request)
+            message = await self._call_on(await self._open(), request, room)
         return decode_reply(message.header, request), memoryview(message.payload)
 
     async def _open(self) -> Stream:
@@ -99,12 +103,14 @@ class Pool:
         framing.tune(stream)
         return stream
 
-    async def _call_on(self, stream: Stream, request: Request[Any]) -> Message:
+    async def _call_on(
+        self, stream: Stream, request: Request[Any], room: Sequence[memoryview]
+    ) -> Message:
         """The answer, a whole message, which may report an error of the other side."""
         whole = False
         try:
             await framing.send(stream, Message(encode_request(request)))
-            message = await framing.receive(stream, self._limits)
+            message = await framing.receive(stream, self._limits, room=room)
             if message is None:
                 raise Unreachable(f"{self._name} closed the connection")
             whole = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import resource
+import select
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -32,6 +33,7 @@ DESCRIPTORS = 8192  # connections, raw files, stores
 IDLE_S = 600.0  # between two requests
 REQUEST_S = 30.0  # for a request to arrive, from its first byte
 REPLY_S = 20.0  # for 1 MiB of a reply to be taken
+WATCH_S = 0.1  # between looks for callers who have gone
 COMPLAINTS = 20  # about one host
 COMPLAINTS_S = 60.0  # in that time; more would be a way to fill a disk
 COMPLAINED = 1000  # hosts
@@ -82,8 +84,8 @@ class Service:
     it raises is logged and travels as a plain DadaError. It is cancelled when its caller closes
     the connection. One connection's trouble ends that connection and nothing else.
 
-    Invariant: `_silent` holds the scopes of those connections that are waited for, for a handshake
-    or a request, the longest first.
+    Invariants: `_silent` holds the scopes of those connections that are waited for, for a handshake
+    or a request, the longest first; `_answering` those of the requests that are being answered.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Service:
         }
         self._complaints: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._silent: OrderedDict[trio.CancelScope, None] = OrderedDict()
+        self._answering: dict[Stream, trio.CancelScope] = {}
         types: Any = tuple(handlers)
         union = types[0]
         for kind in types[1:]:
@@ -114,9 +117,19 @@ class Service:
         self._decoder = msgspec.msgpack.Decoder(union)
         self.connections = 0
 
-    async def serve(self, listener: trio.SocketListener) -> None:
-        """Answer on `listener` until cancelled."""
-        await trio.serve_listeners(self._connection, [listener])
+    async def serve(self, *listeners: trio.SocketListener) -> None:
+        """Answer on the listeners until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            await trio.serve_listeners(self._connection, list(listeners))
+
+    async def _watch(self) -> None:
+        """Cancel what is answered to callers who have gone: one look at all of them now and then,
+        since a task for each, for a moment, would take half the time of a call."""
+        while True:
+            await trio.sleep(WATCH_S)
+            for stream in _speaking(self._answering):
+                self._answering[stream].cancel()
 
     async def _connection(self, plain: trio.SocketStream) -> None:
         self.connections += 1
@@ -216,20 +229,14 @@ class Service:
         await framing.send(stream, answer, stall_s=REPLY_S)
 
     async def _answer_or_hang_up(self, stream: Stream, request: Request[Any]) -> Message:
-        """The reply to `request`; BrokenResourceError as soon as the caller hangs up."""
-        reply: Message | None = None
-        async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                await _closed(stream)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            reply = await self._answer(request)
-            nursery.cancel_scope.cancel()
-        if reply is None:
-            raise trio.BrokenResourceError("the caller closed the connection")
-        return reply
+        """The reply to `request`; BrokenResourceError soon after the caller hangs up."""
+        with trio.CancelScope() as scope:
+            self._answering[stream] = scope
+            try:
+                return await self._answer(request)
+            finally:
+                del self._answering[stream]
+        raise trio.BrokenResourceError("the caller closed the connection")
 
     async def _answer(self, request: Request[Any]) -> Message:
         kind = type(request)
@@ -250,14 +257,14 @@ class Service:
             return Message(encode_failure(DadaError(line)))
 
 
-async def _closed(stream: Stream) -> None:
-    """Return when the caller closes, or speaks out of turn, which is the same to us."""
-    try:
-        early = await socket_of(stream).recv(1, socket.MSG_PEEK)
-    except OSError:
-        return
-    if early and isinstance(stream, trio.SocketStream):  # TLS says good-bye in words
-        log.warning("a caller sent a second request before the reply to its first")
+def _speaking(streams: Collection[Stream]) -> list[Stream]:
+    """Those on which something has come before the reply: an end mostly, in TLS in words; whoever
+    speaks out of turn is treated the same."""
+    found = {socket_of(stream).fileno(): stream for stream in streams}
+    looking = select.poll()
+    for number in found:
+        looking.register(number, select.POLLIN)
+    return [found[number] for number, _ in looking.poll(0)]
 
 
 def _host(stream: Stream) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dadafs.errors import BadData, DadaError, Stale
-from dadafs.fragments import FRAGMENT_BYTES, checksum
+from dadafs.fragments import FRAGMENT_BYTES, checksum, fragment_sizes
 from dadafs.scans.model import Identity
 from dadafs.scans.names import show
 from dadafs.scans.tree import RawTree, identity_of
@@ -202,12 +202,6 @@ class FragmentReader:
     def _count(self, counter: str, by: int = 1) -> None:
         with self._lock:
             self._counters[counter] += by
-
-
-def fragment_sizes(file_bytes: int, first: int, count: int) -> tuple[int, ...]:
-    """Bytes of those of the fragments `[first, first + count)` that a file has. Pure."""
-    rests = [file_bytes - index * FRAGMENT_BYTES for index in range(first, first + count)]
-    return tuple(min(rest, FRAGMENT_BYTES) for rest in rests if rest > 0)
 
 
 def runs(indices: Sequence[int]) -> list[list[int]]:

@@ -39,6 +39,4 @@ async def serve_raw(config: ServerConfig, listeners: list[trio.SocketListener]) 
         server = RawServer(config.root, config.cache, pool=pool, results=results)
         stack.callback(server.close)
         service = server.service(credentials)
-        async with trio.open_nursery() as nursery:
-            for listener in listeners:
-                nursery.start_soon(service.serve, listener)
+        await service.serve(*listeners)

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from poolmaking import files, opened
 
+from dadafs import fragments
 from dadafs.errors import BadData, NoSuchPath, NotPermitted, Stale
-from dadafs.fragments import checksum
+from dadafs.fragments import checksum, fragment_sizes
 from dadafs.scans.model import Identity
 from dadafs.scans.tree import RawTree
 from dadafs.server import fragments as module
-from dadafs.server.fragments import FragmentReader, FragmentRun, fragment_sizes, runs
+from dadafs.server.fragments import FragmentReader, FragmentRun, runs
 from dadafs.server.pool import FragmentPool, fragment_key
 
 SMALL = 4096  # instead of 1 MiB
@@ -31,7 +32,8 @@ LONG_AGO_NS = 10**18
 
 @pytest.fixture(autouse=True)
 def _small_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FRAGMENT_BYTES", SMALL)
+    for room in (module, fragments):
+        monkeypatch.setattr(room, "FRAGMENT_BYTES", SMALL)
 
 
 @pytest.fixture
@@ -452,7 +454,8 @@ def test_few_descriptors_stay_open(
     reader.read(b"f1", identities[1], 0, 1)
     assert not open_raw_files(root)
     monkeypatch.undo()
-    monkeypatch.setattr(module, "FRAGMENT_BYTES", SMALL)
+    for room in (module, fragments):
+        monkeypatch.setattr(room, "FRAGMENT_BYTES", SMALL)
     work(2)
     reader.close()
     assert not open_raw_files(root)

@@ -66,20 +66,51 @@ def test_messages_arrive_as_they_were_sent(messages: list[tuple[bytes, bytes]]) 
     async def main() -> list[tuple[bytes, bytes]]:
         one, other = stream_pair()
         got = []
-        async with trio.open_nursery() as nursery:
-
-            async def write() -> None:
-                for header, payload in messages:
-                    await send(one, Message(header, payload))
-                one.socket.close()
-
-            nursery.start_soon(write)
-            while (message := await receive(other, LIMITS)) is not None:
-                got.append((bytes(message.header), bytes(message.payload)))
+        for header, payload in messages:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send, one, Message(header, payload))
+                message = await receive(other, LIMITS)
+            assert message is not None
+            got.append((bytes(message.header), bytes(message.payload)))
+        one.socket.close()
+        assert await receive(other, LIMITS) is None
         other.socket.close()
         return got
 
     assert trio.run(main) == messages
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(1, 300_000), min_size=1, max_size=5),
+    st.integers(0, 300_000),
+    st.booleans(),
+)
+def test_payload_goes_into_the_room_for_it(sizes: list[int], header_bytes: int, fits: bool) -> None:
+    payload = np.random.default_rng(sizes).bytes(sum(sizes) + (not fits))
+    room = [np.empty(size, np.uint8).data for size in sizes]
+
+    async def main() -> Message | None:
+        one, other = stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, one, Message(b"h" * header_bytes, payload))
+            message = await receive(other, Limits(), room=room)
+        one.socket.close()
+        other.socket.close()
+        return message
+
+    message = trio.run(main)
+    assert message is not None
+    assert message.header == b"h" * header_bytes
+    assert bytes(message.payload) == (b"" if fits else payload)
+    if fits:
+        assert b"".join(room) == payload
+
+
+@pytest.mark.parametrize("surplus", [b"x", HEAD.pack(MAGIC, 0, 0)])
+def test_one_side_speaks_at_a_time(surplus: bytes) -> None:
+    with pytest.raises(ProtocolError, match="more than one message at a time"):
+        received(HEAD.pack(MAGIC, 1, 2) + b"hpp" + surplus)
 
 
 @settings(deadline=None, derandomize=True)
