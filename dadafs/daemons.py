@@ -11,12 +11,12 @@ from pathlib import Path
 
 import trio
 
-from dadafs import logs
+from dadafs import logs, processes
 from dadafs.client.peering import PeerConfig, serve_peer
 from dadafs.errors import UsageError
 from dadafs.notify import keep_watchdog, notify
 from dadafs.rpc.security import Credentials, check_exposure
-from dadafs.rpc.service import BACKLOG, listening, raise_descriptor_limit
+from dadafs.rpc.service import BACKLOG, listening
 from dadafs.server.serving import ServerConfig, serve_raw
 from dadafs.stacks import dump_at_signal
 
@@ -58,7 +58,6 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socket) -> None:
     logs.set_up(logging.INFO)
-    raise_descriptor_limit()
     host, port = listener.getsockname()[:2]
 
     async def until_told() -> None:
@@ -74,10 +73,4 @@ def _run(serve: Callable[[], Awaitable[None]], what: str, listener: socket.socke
             notify("STOPPING=1")
             nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(until_told)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from group
+    processes.run(until_told)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from dadafs import logs
+from dadafs import logs, processes
 from dadafs.config import address
 from dadafs.rpc.service import listening
 from dadafs.stacks import dump_at_signal
@@ -36,7 +36,7 @@ def main() -> None:
     logs.set_up(logging.WARNING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     role = _server if options.role == "server" else _peer
-    trio.run(_serve, role(options), options.listen_fd, options.lifeline_fd)
+    processes.run(partial(_serve, role(options), options.listen_fd, options.lifeline_fd))
 
 
 Role = Callable[[trio.SocketListener], Awaitable[None]]

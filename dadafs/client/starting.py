@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from dadafs import logs
+from dadafs import logs, processes
 from dadafs.client.mountpoint import prepare
 from dadafs.config import MountConfig, runtime_directory
 from dadafs.errors import DadaError, UsageError
@@ -76,7 +76,7 @@ def _line(fd: int) -> bytes | None:
 
 
 def _serve(config: MountConfig, ready: Callable[[], None]) -> None:
-    """Run a mount; errors of a group of one come out alone."""
+    """Run a mount."""
     from dadafs.client.mount import serve  # loads FUSE, which a usage error must not wait for
 
     async def watched() -> None:
@@ -86,13 +86,7 @@ def _serve(config: MountConfig, ready: Callable[[], None]) -> None:
             await serve(config, ready)
             nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(watched)
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from group
+    processes.run(watched)
 
 
 def main() -> None:

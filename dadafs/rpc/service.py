@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import select
 import socket
 from collections import OrderedDict
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 Answer = tuple[Any, bytes | bytearray | memoryview]
 Handler = Callable[[Any], Awaitable[Answer]]
 MAX_CONNECTIONS = 1024
-DESCRIPTORS = 8192  # connections, raw files, stores
 IDLE_S = 600.0  # between two requests
 REQUEST_S = 30.0  # for a request to arrive, from its first byte
 REPLY_S = 20.0  # for 1 MiB of a reply to be taken
@@ -53,14 +51,6 @@ def listening(listener: socket.socket) -> trio.SocketListener:
     """A listening socket for `Service.serve`."""
     listener.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-
-
-def raise_descriptor_limit() -> None:
-    """Let this process have as many files and connections open as it may be asked for."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass(frozen=True, slots=True)
