@@ -12,6 +12,7 @@ from __future__ import annotations
 PAGE_BYTES = 4096
 STEADY_BYTES = 8 * PAGE_BYTES  # more than two lines of 1000 points
 WINDOW_BYTES = 128 << 10  # the kernel's read-ahead window for FUSE
+WIDEST_BYTES = 1 << 20  # what a mount by root makes of it: so much fits into one request
 
 
 class Demand:
@@ -44,10 +45,10 @@ class Demand:
 
     def _reads_everything(self, offset: int) -> bool:
         """Whether a window's worth was wanted page after page, and this goes on from there."""
-        near = self._run_start <= offset <= self._run_end + WINDOW_BYTES
+        near = self._run_start <= offset <= self._run_end + WIDEST_BYTES
         return near and self._run_end - self._run_start >= WINDOW_BYTES
 
     def _extend(self, offset: int, size: int) -> None:
-        if not self._run_start <= offset <= self._run_end + WINDOW_BYTES:
+        if not self._run_start <= offset <= self._run_end + WIDEST_BYTES:
             self._run_start = self._run_end = offset
         self._run_end = max(self._run_end, offset + size)

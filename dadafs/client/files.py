@@ -9,6 +9,7 @@ import trio
 
 from dadafs.client.fragments import FragmentCache
 from dadafs.errors import BadData
+from dadafs.fragments import FRAGMENT_BYTES
 from dadafs.scans.model import Attributes, Identity
 from dadafs.scans.tree import RawTree
 
@@ -90,6 +91,8 @@ class RemoteRawFile:
         self._identity = identity
         self._fragments = fragments
         self._run_end = 0
+        self._ahead_of = 0
+        """Where the next look ahead is due: not at every read."""
 
     async def at_hand(self, offset: int, size: int) -> bool:
         """Nothing is ever computed."""
@@ -97,10 +100,12 @@ class RemoteRawFile:
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """A piece of the file; who reads on gets what follows fetched with it."""
-        if offset == self._run_end and offset > 0:
-            ahead = offset + size, READ_AHEAD_BYTES
-            self._fragments.prefetch(self._path, self._identity, *ahead)
+        goes_on = offset == self._run_end and offset > 0
         self._run_end = offset + size
+        if goes_on and self._run_end > self._ahead_of:
+            ahead = self._run_end, READ_AHEAD_BYTES
+            self._fragments.prefetch(self._path, self._identity, *ahead)
+            self._ahead_of = self._run_end + FRAGMENT_BYTES
         return await self._fragments.read(self._path, self._identity, offset, size)
 
     async def ahead(self, offset: int) -> None:

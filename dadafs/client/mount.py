@@ -15,10 +15,11 @@ from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
 from dadafs.client.backends import backend_of
 from dadafs.client.control import control_service
+from dadafs.client.demand import WIDEST_BYTES
 from dadafs.client.errorlog import ErrorLog
 from dadafs.client.farm import Farm
 from dadafs.client.locator import Locator
-from dadafs.client.mountpoint import prepare, raise_background_limit
+from dadafs.client.mountpoint import prepare, widen
 from dadafs.client.namespace import Namespace
 from dadafs.client.operations import Operations
 from dadafs.client.status import Status
@@ -85,7 +86,7 @@ async def _announce(config: MountConfig, ready: Callable[[], None]) -> None:
     Asks the kernel in a thread: nothing here may wait for its own mount.
     """
     await trio.to_thread.run_sync(os.stat, config.mountpoint, abandon_on_cancel=True)
-    await trio.to_thread.run_sync(raise_background_limit, config.mountpoint, BACKGROUND)
+    await trio.to_thread.run_sync(widen, config.mountpoint, BACKGROUND, WIDEST_BYTES)
     ready()
 
 

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,20 +146,22 @@ def _process_behind(mountpoint: Path) -> int | None:
             return None
 
 
-def raise_background_limit(mountpoint: Path, requests: int) -> None:
-    """Let the kernel read ahead for many readers at once: its own limit is 12.
+def widen(mountpoint: Path, requests: int, read_ahead_bytes: int) -> None:
+    """Let the kernel read ahead for many readers at once, and further: by itself 12 requests of
+    128 KiB, each of which costs the mount as much as one of 1 MiB but for the copying.
 
-    Best effort: not every system lets a user see this file.
+    Best effort: most systems let only root do it.
     """
     mounted = mount_at(mountpoint)
     if mounted is None:
         return
     connection = Path("/sys/fs/fuse/connections") / str(mounted.device)
-    try:
+    with suppress(OSError):
         (connection / "max_background").write_text(str(requests))
         (connection / "congestion_threshold").write_text(str(requests * 3 // 4))
-    except OSError:
-        return
+    pages = Path(f"/sys/class/bdi/0:{mounted.device}")
+    with suppress(OSError):
+        (pages / "read_ahead_kb").write_text(str(read_ahead_bytes >> 10))
 
 
 def _ways_to(path: Path) -> Iterator[Path]:

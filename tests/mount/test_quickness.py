@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from statistics import median
 
 import pytest
-from mounting import COMMAND, Site
+from mounting import COMMAND, Site, contents
 
 pytestmark = pytest.mark.mount
 
@@ -28,3 +29,13 @@ def test_a_mount_is_ready_within_seconds(unmounted: Site) -> None:
     assert (unmounted.mnt / "README.txt").read_text()
     assert time.perf_counter() - began < 5
     unmounted.unmount()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may widen the kernel's read-ahead")
+def test_raw_files_are_read_in_large_requests(shared: Site) -> None:
+    data = os.urandom(16 << 20)
+    (shared.raw / "large.bin").write_bytes(data)
+    before = shared.stats()["mount"]["reads"]
+    assert contents(shared.mnt / "large.bin") == data
+    reads = shared.stats()["mount"]["reads"] - before
+    assert reads < len(data) / (256 << 10)  # 128 requests of 128 KiB are what the kernel would send

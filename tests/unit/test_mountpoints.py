@@ -316,8 +316,8 @@ def test_stale_mount_that_stays(
     assert refusal(*places) == "fusermount3: entry not found in /etc/mtab"
 
 
-def test_raising_the_limit_of_what_is_not_mounted(table: Table) -> None:
-    module.raise_background_limit(Path("/mnt/a"), 64)
+def test_widening_what_is_not_mounted(table: Table) -> None:
+    module.widen(Path("/mnt/a"), 64, 1 << 20)
 
 
 def test_unmounting_what_is_not_mounted(table: Table, fusermount: Fusermount) -> None:
