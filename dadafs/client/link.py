@@ -103,9 +103,9 @@ class Link:
         """All about the scan at `path`. NoSuchScan."""
         return await self._remembered(Describe(path))
 
-    async def data_files(self, path: bytes) -> tuple[DataFile, ...]:
-        """The data files of the scan at `path`."""
-        return await self._remembered(ListDataFiles(path))
+    async def data_files(self, scan: Scan) -> tuple[DataFile, ...]:
+        """The data files of a scan."""
+        return await self._remembered(ListDataFiles(scan.path, scan.version))
 
     async def locate(self, scan: Scan, first: int, count: int) -> FrameSlice:
         """Where frames of a scan lie, asked afresh. Stale where it is of another version now."""

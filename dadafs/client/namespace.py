@@ -127,15 +127,18 @@ class Namespace:
 
     async def open(self, path: bytes) -> tuple[VirtualFile, Item]:
         """The file at `path`, open for reading."""
-        item = await self.item(path)
         if _first(path) == DIAGNOSIS:
+            item = await self._diagnosis_item(path)
             return TextFile((await self._diagnosis[_last(path)]()).encode()), item
         if path == README.encode():
+            item = await self._root_readme_item()
             return TextFile((await self._root_readme()).encode()), item
         found = await self._link.resolve(path)
         if found.kind != "scan":
+            item = _raw_item(found.attributes, path)
             return self._raw_files.open(path, item.attributes), item
         scan, node = await self._node(found)
+        item = await self._scan_item(path, scan, node)
         match node:
             case paths.RawFile(name):
                 raw = _join(_parent(found.path), name)
@@ -202,7 +205,7 @@ class Namespace:
             case paths.ScanText(paths.README):
                 return texts.scan_readme(scan).encode()
             case paths.ScanText():
-                return texts.scan_json(scan, await self._link.data_files(scan.path)).encode()
+                return texts.scan_json(scan, await self._link.data_files(scan)).encode()
         raise IsADirectoryError
 
     async def _scan_children(self, path: bytes, found: Resolved) -> Sequence[tuple[bytes, Item]]:

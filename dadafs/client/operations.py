@@ -17,7 +17,7 @@ from dadafs.client.demand import PAGE_BYTES, Demand
 from dadafs.client.files import VirtualFile
 from dadafs.client.inodes import InodeTable
 from dadafs.client.namespace import Item, Namespace
-from dadafs.errors import NoSuchPath
+from dadafs.errors import NoSuchPath, Stale
 from dadafs.scans.model import Attributes
 
 ATTRIBUTES_S = 1.0  # how long the kernel may answer stat itself; a warm stat takes 2 us, not 140
@@ -31,6 +31,8 @@ class Handle:
     inode: int
     file: VirtualFile
     demand: Demand
+    version: str
+    """Of the content that it reads."""
 
 
 class Operations(pyfuse3.Operations):
@@ -145,7 +147,8 @@ class Operations(pyfuse3.Operations):
         known = self._inodes[inode]
         file, item = await self._namespace.open(known.path)
         number = next(self._numbers)
-        self._handles[number] = Handle(inode, file, Demand(direct=bool(flags & os.O_DIRECT)))
+        demand = Demand(direct=bool(flags & os.O_DIRECT))
+        self._handles[number] = Handle(inode, file, demand, item.version)
         self.counters["opens"] += 1
         keep = known.version == item.version
         known.version = item.version
@@ -155,7 +158,11 @@ class Operations(pyfuse3.Operations):
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
         self, fh: int, off: int, size: int
     ) -> bytes | memoryview:
-        """Read a range; read-ahead of what would have to be computed is declined (`Demand`)."""
+        """Read a range; read-ahead of what would have to be computed is declined (`Demand`).
+
+        Who opened a file before its content changed gets Stale once somebody has opened the new
+        one: the kernel has one cache for all, into which nothing old may go any more.
+        """
         handle = self._handles[fh]
         self.counters["reads"] += 1
         if not await handle.file.at_hand(off, size):
@@ -165,6 +172,9 @@ class Operations(pyfuse3.Operations):
             if handle.demand.goes_on:
                 await handle.file.ahead(off + size)
         data = await handle.file.read(off, size)
+        inode = self._inodes[handle.inode]
+        if handle.version != inode.version:
+            raise Stale(f"/{os.fsdecode(inode.path)} has changed since it was opened")
         self.counters["bytes_read"] += len(data)
         return data
 

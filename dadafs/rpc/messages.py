@@ -43,6 +43,8 @@ class ListDataFiles(Request[tuple[DataFile, ...]], frozen=True):
     """To the server: the data files of a scan and how complete they are."""
 
     path: bytes
+    version: str = ""
+    """Of the scan as the caller knows it: what is remembered of another one answers nothing."""
     reply: ClassVar[type] = tuple[DataFile, ...]
 
 

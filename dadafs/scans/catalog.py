@@ -66,6 +66,8 @@ class Known:
         self.scan: Scan | None = None
         self.scan_of: tuple[object, ...] = ()
         """What `scan` was made of."""
+        self.dated = ("", b"", 0)
+        """The digest, fingerprint and mtime that were last told."""
 
 
 class Catalog:
@@ -278,9 +280,24 @@ class Catalog:
         version = _version(known, state)
         found = (version, state.attributes, len(series.problems), known.notes.mtime_ns)
         if known.scan is None or known.scan_of != found:
-            known.scan = describe(path, version, state.attributes, known.contents, known.notes)
-            known.scan_of = found
+            scan = describe(path, version, state.attributes, known.contents, known.notes)
+            known.scan, known.scan_of = _dated(scan, known, state.digest), found
         return known.scan
+
+
+def _dated(scan: Scan, known: Known, digest: str) -> Scan:
+    """`scan` with an mtime that is later than that of what it held before.
+
+    A file may appear that is older than the others, or vanish: rsync and make go by the mtime.
+    """
+    *before, last_ns = known.dated
+    attributes = scan.attributes
+    if last_ns and attributes.mtime_ns <= last_ns:
+        changed = before != [digest, known.fingerprint]
+        mtime_ns = max(last_ns + 1, time.time_ns()) if changed else last_ns
+        attributes = msgspec.structs.replace(attributes, mtime_ns=mtime_ns)
+    known.dated = digest, known.fingerprint, attributes.mtime_ns
+    return msgspec.structs.replace(scan, attributes=attributes)
 
 
 def _series(known: Known) -> AnySeries:

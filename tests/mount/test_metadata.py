@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -127,54 +126,6 @@ def test_single_images(shared: Site) -> None:
     assert_array_equal(shared.load("single/t/darkfield/full.npy"), sums.reshape(4, 5))
     assert_array_equal(shared.load("single/t/frames/000007.npy"), made.frames[made.which[7]])
     assert len(os.listdir(shared.mnt / "single/t/raw")) == 20
-
-
-def test_a_scan_that_grows_under_twenty_readers(own: Site) -> None:
-    truth = make_scan(own.base / "made", name="g", horz=16, vert=16, images_per_file=64, unique=8)
-    expected = truth.sums.astype(float).reshape(16, 16)
-    target = own.raw / "g"
-    target.mkdir()
-    assert truth.master is not None
-    os.link(truth.master, target / truth.master.name)
-    os.link(truth.data_files[0], target / truth.data_files[0].name)
-    path = own.mnt / "g/g/darkfield/horz=16.npy"
-    finished = threading.Event()
-    wrong: list[str] = []
-    reads = [0] * 20
-
-    def poll(number: int) -> None:
-        while not finished.is_set():
-            try:
-                found = load(path)
-            except (OSError, AssertionError, ValueError):
-                continue  # it changed while it was read
-            reads[number] += 1
-            there = ~np.isnan(found)
-            if not np.array_equal(found[there], expected[there]):
-                wrong.append(f"reader {number}")
-
-    readers = [threading.Thread(target=poll, args=(number,)) for number in range(20)]
-    for reader in readers:
-        reader.start()
-    try:
-        complete = 64
-        until(lambda: sum(reads) > 20, "the first part is read")
-        for file in truth.data_files[1:]:
-            part = target / f".{file.name}"
-            part.write_bytes(file.read_bytes())
-            part.rename(target / file.name)
-            complete += 64
-            known(path, complete)
-    finally:
-        finished.set()
-        for reader in readers:
-            reader.join()
-    assert wrong == []
-    assert min(reads) > 0
-    assert_array_equal(load(path), expected)
-    assert about(own, "g/g")["complete"] is True
-    stats = own.stats()
-    assert stats["frames_computed"] == 256  # each patch once, when it was there
 
 
 def test_frames_that_appear_in_one_file(own: Site) -> None:

@@ -328,3 +328,26 @@ def test_many_threads_get_the_same(root: Path, catalog: Catalog) -> None:
     for thread in threads:
         thread.join()
     assert found == [expected] * 6
+
+
+def test_every_change_makes_the_scan_younger(root: Path, catalog: Catalog, clock: Clock) -> None:
+    """`make` and rsync go by the mtime: a file that appears may be old, one that vanishes is."""
+    write_master(root / "s_master.h5", links=["s_data_000001.h5", "s_data_000002.h5"])
+    write_data(root / "s_data_000001.h5", frames_from(0, 5))
+    first = catalog.scan(b"s").attributes.mtime_ns
+    assert first == max(path.stat().st_mtime_ns for path in root.iterdir())
+    told = [first]
+    write_data(root / "part", frames_from(5, 5))
+    os.utime(root / "part", (1, 1))
+    for change in (
+        lambda: (root / "part").rename(root / "s_data_000002.h5"),
+        lambda: (root / "geometry.toml").write_text("[raster]\nhorz = 5\n"),
+        lambda: (root / "geometry.toml").unlink(),
+        lambda: (root / "s_data_000002.h5").unlink(),
+    ):
+        change()
+        clock.now += 100
+        told.append(catalog.scan(b"s").attributes.mtime_ns)
+        clock.now += 100
+        assert catalog.scan(b"s").attributes.mtime_ns == told[-1]  # nothing has happened
+    assert told == sorted(set(told))
