@@ -31,8 +31,8 @@ class Handle:
     inode: int
     file: VirtualFile
     demand: Demand
-    version: str
-    """Of the content that it reads."""
+    version: str | None
+    """Of the content that it reads; None where the kernel caches nothing."""
 
 
 class Operations(pyfuse3.Operations):
@@ -148,11 +148,12 @@ class Operations(pyfuse3.Operations):
         file, item = await self._namespace.open(known.path)
         number = next(self._numbers)
         demand = Demand(direct=bool(flags & os.O_DIRECT))
-        self._handles[number] = Handle(inode, file, demand, item.version)
+        version = None if item.live else item.version
+        self._handles[number] = Handle(inode, file, demand, version)
         self.counters["opens"] += 1
-        keep = known.version == item.version
-        known.version = item.version
-        return pyfuse3.FileInfo(fh=number, direct_io=item.live, keep_cache=keep and not item.live)
+        keep = known.version == version and not item.live
+        known.version = version
+        return pyfuse3.FileInfo(fh=number, direct_io=item.live, keep_cache=keep)
 
     @boundary
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer

@@ -12,7 +12,7 @@ import numpy as np
 import plain
 import pytest
 import tifffile
-from mounting import Site, load, until
+from mounting import Site, forget_pages, load, until
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -139,3 +139,25 @@ def test_frames_that_appear_in_one_file(own: Site) -> None:
         values = np.where(frames == np.iinfo(frames.dtype).max, 0, frames)[:count]
         sums = values.sum((1, 2), dtype=np.int64)
         assert_array_equal(found.ravel()[:count], sums)
+
+
+def test_nothing_old_is_read_once_somebody_has_seen_the_new(own: Site) -> None:
+    """All readers share the kernel's cache. Texts are not cached and stay readable."""
+    truth = make_scan(own.base / "made", name="s", horz=8, vert=4, images_per_file=16)
+    target = own.raw / "s"
+    target.mkdir()
+    assert truth.master is not None
+    for file in (truth.master, truth.data_files[0]):
+        os.link(file, target / file.name)
+    path = own.mnt / "s/s/darkfield/horz=8.npy"
+    known(path, 16)
+    with path.open("rb", buffering=0) as old, (own.mnt / "s/s/scan.json").open("rb", 0) as text:
+        os.link(truth.data_files[1], target / truth.data_files[1].name)
+        known(path, 32)
+        until(lambda: about(own, "s/s")["complete"], "scan.json follows")
+        forget_pages(path)
+        with pytest.raises(OSError, match="Stale"):
+            os.pread(old.fileno(), 1 << 16, 0)
+        assert json.loads(text.read())["complete"] is False
+    assert "has changed since it was opened" in own.errors()
+    assert_array_equal(own.load("s/s/darkfield/horz=8.npy"), truth.sums.reshape(4, 8))
