@@ -26,6 +26,7 @@ SMALL_MESSAGE_BYTES = 64 << 10  # below this one copy costs less than a second s
 PIECE_BYTES = 1 << 20  # of what is sent: each has to be taken within a time
 FIRST_BYTES = 16 << 10  # of what has come: holds most messages, so that they take one call
 STEP_BYTES = 64 << 10  # of a header: memory is taken as bytes come, not as they are announced
+RECORD_BYTES = 16 << 10  # the most that TLS gives at a time, and more would be allocated in vain
 NOTHING = memoryview(b"")
 
 
@@ -173,7 +174,7 @@ async def _receive_into(
                 raise trio.BrokenResourceError(str(exc)) from exc
             rest = _advanced(rest, n)
         else:
-            n = len(piece := await stream.receive_some(sum(map(len, rest))))
+            n = len(piece := await stream.receive_some(min(RECORD_BYTES, sum(map(len, rest)))))
             rest = _filled(rest, memoryview(piece))
         if n == 0:
             raise ProtocolError("the connection was cut within a message")
