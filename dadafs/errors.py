@@ -66,6 +66,10 @@ class ProtocolError(DadaError, ConnectionError):
     errno = errno.EPROTO
 
 
+class Unforeseen(DadaError):
+    """The process that was asked failed in a way nobody foresaw; another may not."""
+
+
 class UsageError(DadaError, ValueError):
     """A wrong command line or configuration."""
 

@@ -34,6 +34,7 @@ from dadafs.errors import (
     DadaError,
     ProtocolError,
     Stalled,
+    Unforeseen,
     Unreachable,
 )
 
@@ -406,7 +407,7 @@ class Farm:
         except trio.TooSlowError:
             line = f"{member.name} took more than {PATCH_DEADLINE_S:.0f} s for a patch"
             self._failed(member, Lost(run.ticket, line, slow=True))
-        except (BadData, ProtocolError) as exc:
+        except (BadData, ProtocolError, Unforeseen) as exc:
             self._failed(member, Lost(run.ticket, str(exc), slow=False), at_once=True)
         except DadaError as exc:
             member.heard = trio.current_time()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from dadafs import errors
-from dadafs.errors import DadaError, ProtocolError
+from dadafs.errors import DadaError, ProtocolError, Unforeseen
 
 R = TypeVar("R")
 
@@ -65,9 +65,9 @@ def decode_reply(header: bytes | bytearray, request: Request[R]) -> R:
     except UNDECODABLE as exc:
         raise ProtocolError(f"reply to {type(request).__name__} does not decode: {exc}") from exc
     if reply.failure is not None:
-        kind = getattr(errors, reply.failure.kind, DadaError)
+        kind = getattr(errors, reply.failure.kind, Unforeseen)
         if not (isinstance(kind, type) and issubclass(kind, DadaError)):
-            kind = DadaError
+            kind = Unforeseen
         raise kind(reply.failure.message)
     try:
         value: R = _decoder(request.reply).decode(reply.body)

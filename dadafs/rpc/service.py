@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import trio
 
-from dadafs.errors import DadaError, NotPermitted, ProtocolError
+from dadafs.errors import DadaError, NotPermitted, ProtocolError, Unforeseen
 from dadafs.rpc import framing
 from dadafs.rpc.calls import UNDECODABLE, Request, encode_failure, encode_reply
 from dadafs.rpc.framing import REQUEST_LIMITS, Message, Stream, socket_of
@@ -71,7 +71,7 @@ class Service:
     """Answers requests by handing each to the handler of its type.
 
     A handler returns its reply and payload or raises a DadaError, which travels; anything else
-    it raises is logged and travels as a plain DadaError. It is cancelled when its caller closes
+    it raises is logged and travels as Unforeseen. It is cancelled when its caller closes
     the connection. One connection's trouble ends that connection and nothing else.
 
     Invariants: `_silent` holds the scopes of those connections that are waited for, for a handshake
@@ -244,7 +244,7 @@ class Service:
         except Exception as exc:
             log.exception("%s: %s failed", self._name, type(request).__name__)
             line = f"internal error in {type(request).__name__}: {exc!r}"
-            return Message(encode_failure(DadaError(line)))
+            return Message(encode_failure(Unforeseen(line)))
 
 
 def _speaking(streams: Collection[Stream]) -> list[Stream]:

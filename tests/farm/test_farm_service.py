@@ -25,7 +25,7 @@ from trio.testing import MockClock
 
 from dadafs.client import farm as farm_module
 from dadafs.client.farm import STALL_S, Job
-from dadafs.errors import ComputationFailed, DadaError, Stale, Stalled, Unreachable
+from dadafs.errors import ComputationFailed, DadaError, Stale, Stalled, Unforeseen, Unreachable
 
 pytestmark = pytest.mark.trio
 
@@ -254,6 +254,34 @@ async def test_errors_that_every_computer_would_meet_come_at_once(
         with pytest.raises(type(error), match=str(error)):
             await farm.values(Job(), wanted(1))
         assert len(a.begun) + len(b.begun) == 1
+
+
+async def test_a_patch_that_one_computer_fails_at_goes_to_another(
+    autojump_clock: MockClock,
+) -> None:
+    a, b = team(2)
+
+    def before(number: int) -> None:
+        raise Unforeseen("its disk is broken")
+
+    a.before = before
+    async with serving(a, b) as farm:
+        await read(farm, range(40))
+        assert farm.computers()["peer 0"]["failed"] >= 1
+        assert farm.computers()["peer 1"]["done"] == 40
+
+
+async def test_a_patch_that_every_computer_fails_at_is_an_error(autojump_clock: MockClock) -> None:
+    a, b = team(2)
+
+    def before(number: int) -> None:
+        raise Unforeseen("no room for its values")
+
+    a.before = b.before = before
+    async with serving(a, b) as farm:
+        with pytest.raises(ComputationFailed, match="failed 4 times: no room for its values"):
+            await farm.values(Job(), wanted(1))
+        assert len(a.begun) + len(b.begun) == 4
 
 
 async def test_a_mistake_in_a_computer_is_logged_and_ends_nothing(

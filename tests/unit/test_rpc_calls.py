@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadafs import errors
-from dadafs.errors import BadData, DadaError, ProtocolError, Stale
+from dadafs.errors import BadData, DadaError, ProtocolError, Stale, Unforeseen
 from dadafs.rpc.calls import (
     Failure,
     Reply,
@@ -78,11 +78,11 @@ def test_error_about_a_name_that_is_no_utf8() -> None:
 @pytest.mark.parametrize(
     "kind", ["NoSuchError", "errno", "annotations", "", "__name__", "Exception"]
 )
-def test_errors_of_unknown_class_are_plain(kind: str) -> None:
+def test_errors_of_unknown_class_are_unforeseen(kind: str) -> None:
     header = msgspec.msgpack.encode(Reply(Failure(kind, "what happened")))
     with pytest.raises(DadaError, match="what happened") as caught:
         decode_reply(header, Nothing())
-    assert type(caught.value) is DadaError
+    assert type(caught.value) is Unforeseen
 
 
 NESTED = b"\x91" * 100_000 + b"\xc0"

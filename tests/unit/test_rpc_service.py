@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from dadafs.errors import DadaError, NoSuchPath, Stale, Unreachable
+from dadafs.errors import DadaError, NoSuchPath, Stale, Unforeseen, Unreachable
 from dadafs.rpc import pool as pool_module
 from dadafs.rpc import service as service_module
 from dadafs.rpc.calls import Request, decode_reply, encode_request
@@ -222,7 +222,7 @@ async def test_unforeseen_error_is_logged_and_travels_plainly(
 ) -> None:
     with pytest.raises(DadaError, match="internal error in Fail") as caught:
         await pool.call(Fail(kind))
-    assert type(caught.value) is DadaError
+    assert type(caught.value) is Unforeseen
     assert [record.getMessage() for record in caplog.records] == ["host: Fail failed"]
     assert caplog.records[0].exc_info is not None
     assert (await pool.call(Double(1)))[0] == 2

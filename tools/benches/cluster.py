@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from tools.benches.mounting import drop_pages, read_all, seconds_of
+from tools.benches.mounting import drop_pages, read_all, seconds_of, touch_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 DADAFS = (sys.executable, "-m", "dadafs.cli")
-HORZ, VERT = 64, 24
+HORZ, VERT = 128, 32
 ROI = "roi={},0,2000,2167"
 PATIENCE_S = 60.0
 
@@ -50,6 +50,7 @@ def measure(place: Path, rounds: int) -> dict[str, float]:
         check=True,
         stdout=sys.stderr,
     )
+    touch_memory()
     figures = raw_files(raw, place, rounds)
     figures |= secure_raw_files(raw, place, rounds)
     figures |= scaling(raw, place, rounds)
