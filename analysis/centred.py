@@ -104,6 +104,16 @@ def centred(values: NDArray[Any], settings: Settings) -> Centred:
     )
 
 
+def total(counts: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Counts times a mean over them (n,): 0 for a frame without counts, whose mean is NaN."""
+    return np.where(counts > 0, counts * mean, 0.0)
+
+
+def per_count(total: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse (n,); NaN where the counts are not positive, as they may be after subtraction."""
+    return total / np.where(counts > 0, counts, np.nan)
+
+
 def _nearest_pixel(
     counts: NDArray[np.uint64], first: NDArray[np.uint64], origin: int
 ) -> NDArray[np.uint64]:

@@ -47,6 +47,28 @@ class Channel:
     meaning: str
 
 
+Role = Literal["counts", "variance", "fixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Additive:
+    """How an analysis follows from numbers that can be scaled and subtracted, frame by frame.
+
+    A part is proportional to the counts, or a variance of such a part, or neither. What is done to
+    the parts is in `analysis.corrections`.
+    """
+
+    roles: tuple[Role, ...]
+    """Of each part."""
+    parts: Callable[[NDArray[Any], Settings], NDArray[np.float64]]
+    """Values of the pass to float64 (n, parts, *cell), a frame a row; n is 1 for a pattern, whose
+    parts are means over its frames. NaN where a part is undefined; an empty frame has zeros."""
+    finish: Callable[[NDArray[np.float64], Settings], NDArray[np.float64]]
+    """Parts to channels, of the shape that `Analysis.finish` gives. Sums need not be positive."""
+    linear: bool = True
+    """The parts of a sum of frames are the sums of their parts: a background can be subtracted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """A named way to turn frames into a map, stack, pattern or image."""
@@ -81,6 +103,10 @@ class Analysis:
     """Values of parameters that neither the request nor the scan gives."""
     own: tuple[Parameter, ...] = ()
     """Those of `parameters` that only this analysis knows."""
+    additive: Additive | None = None
+    """What normalisation and background act on; None where they have no meaning."""
+    uncorrected: str = ""
+    """Why they have none, or why there is no background."""
     dtype: str = "<f8"
     """Of the result's numbers: float64, or uint64 for counts."""
 

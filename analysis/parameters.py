@@ -17,14 +17,15 @@ class Parameter:
     """One `NAME=VALUE` of a path."""
 
     name: str
-    kind: Literal["int", "float", "roi", "choice"]
+    kind: Literal["int", "float", "roi", "choice", "file", "name", "frames"]
+    """`file`: the name of a file, no path; `frames`: a range such as 0..99, or a scan's name."""
     minimum: float | None
-    """Smallest value allowed; None for a roi, a choice, or no bound."""
+    """Smallest value allowed; None for what is no number, or no bound."""
     maximum: float | None
     unit: str
     meaning: str
     choices: tuple[str, ...] = ()
-    """All values of a choice."""
+    """All values of a choice; the endings that a file may have."""
 
     def check(self, value: int | float | Roi) -> None:
         """ValueError, one line, where `value` is out of the range of this parameter."""

@@ -15,7 +15,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from analysis.parameters import Parameter
@@ -28,6 +28,7 @@ RAW = "raw"
 FRAMES = "frames"
 FULL = "full"
 MAX_PARAMETERS = 32
+INSIDE = ":"  # between the name of a file, and the parts of a path in it
 
 Value: TypeAlias = int | float | str | Roi
 Parameters: TypeAlias = tuple[tuple[str, Value], ...]
@@ -36,6 +37,7 @@ Parameters: TypeAlias = tuple[tuple[str, Value], ...]
 _INTEGER = re.compile(r"-?[0-9]{1,15}\Z")
 _FLOAT = re.compile(r"-?[0-9]{1,16}(\.[0-9]{0,25})?([eE][+-]?[0-9]{1,3})?\Z")
 _FRAME = re.compile(r"[0-9]{1,15}\Z")
+_RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Grammar:
     analyses: Mapping[str, Mapping[str, Parameter]]
     """Parameters by name, of every analysis by its name; `frames` is one of them."""
     extensions: tuple[str, ...]
+    refusals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of an analysis: why it has not a parameter that others have."""
 
     def parse(self, parts: Sequence[bytes]) -> Node:
         """What the components after a scan's name mean; NoSuchPath with the reason if nothing."""
@@ -128,7 +132,7 @@ class Grammar:
             if last and name == README:
                 return ResultText(analysis)
             stem, extension = self._split(name)
-            if extension is None:
+            if extension is None or self._is_file(analysis, stem, name):
                 self._add_parameter(analysis, parameters, name)
                 continue
             if not last:
@@ -149,6 +153,17 @@ class Grammar:
             self._add_parameter(analysis, parameters, stem)
         return Request(analysis, extension, _sorted(parameters))
 
+    def _is_file(self, analysis: str, stem: str, name: str) -> bool:
+        """Whether what looks like a container is the ending of a value that is a file's name.
+
+        So `mask=gaps.npy` is a directory, and `mask=gaps.npy.npy` a result in it.
+        """
+        key, _, value = name.partition("=")
+        parameter = self.analyses[analysis].get(key)
+        if parameter is None or parameter.kind != "file":
+            return False
+        return _ends(value, parameter) and not _ends(stem.partition("=")[2], parameter)
+
     def _split(self, name: str) -> tuple[str, str | None]:
         """Stem and container of a file's name: a value may hold dots, so the longest known wins."""
         fitting = [e for e in self.extensions if name.endswith("." + e) and len(name) > len(e) + 1]
@@ -168,6 +183,9 @@ class Grammar:
                 + nearest(text, [f"{FULL}.{e}" for e in self.extensions] + [f"{n}=" for n in table])
             )
         if name not in table:
+            reason = self.refusals.get(analysis, {}).get(name)
+            if reason is not None:
+                raise NoSuchPath(f"{analysis} has no {name}=: {reason}")
             raise NoSuchPath(f"{analysis} has no parameter {name!r}{nearest(name, table)}")
         if name in parameters:
             raise NoSuchPath(f"parameter {name!r} is given twice")
@@ -220,6 +238,10 @@ def parse_value(parameter: Parameter, text: str) -> Value:
                 hint = nearest(text, parameter.choices)
                 raise NoSuchPath(f"{where}: {text!r} is none of {known}{hint}")
             return text
+        case "file" | "name":
+            return _parse_name(where, text, parameter)
+        case "frames":
+            return _parse_frames(where, text)
     if parameter.minimum is not None and number < parameter.minimum:
         raise NoSuchPath(f"{where}: must be at least {_short(parameter.minimum)}")
     if parameter.maximum is not None and number > parameter.maximum:
@@ -261,6 +283,38 @@ def _parse_roi(where: str, text: str) -> Roi:
     if x < 0 or y < 0 or w < 1 or h < 1:
         raise NoSuchPath(f"{where}: x and y must be at least 0, w and h at least 1")
     return Roi(x, y, w, h)
+
+
+def _parse_name(where: str, text: str, parameter: Parameter) -> str:
+    if not text.isprintable() or text.strip() != text or text in ("", ".", ".."):
+        raise NoSuchPath(f"{where}: {text!r} is no name")
+    if parameter.kind == "file" and not _ends(text, parameter):
+        endings = ", ".join("." + ending for ending in parameter.choices)
+        raise NoSuchPath(f"{where}: the name of a file that ends in one of {endings} is needed")
+    return text
+
+
+def _ends(value: str, parameter: Parameter) -> bool:
+    """Whether `value` has one of the endings that files of this parameter have."""
+    return value.partition(INSIDE)[0].lower().endswith(tuple("." + e for e in parameter.choices))
+
+
+def _parse_frames(where: str, text: str) -> str:
+    match = _RANGE.match(text)
+    if match is None:
+        if not text.isprintable() or text in ("", ".", ".."):
+            raise NoSuchPath(f"{where}: give frames such as 0..99, or the name of a scan")
+        return text
+    first, last = int(match[1]), int(match[2])
+    if first > last:
+        raise NoSuchPath(f"{where}: the first frame is after the last one")
+    return f"{first}..{last}"
+
+
+def frame_range(text: str) -> range | None:
+    """The frames of `0..99`, both ends included; None where it is the name of a scan."""
+    match = _RANGE.match(text)
+    return None if match is None else range(int(match[1]), int(match[2]) + 1)
 
 
 def _format_parameter(parameter: tuple[str, Value]) -> bytes:

@@ -177,10 +177,15 @@ SMALLEST_PORTION = 256  # frames; sending and merging a 4M pattern takes as long
 LARGEST_PORTION = 4096  # frames: 4 s of a core, far below the deadline of a patch
 
 
-def portions(layout: Layout) -> list[list[Patch]]:
-    """The frames of a pattern, shared out; each portion is runs of consecutive frames, in order."""
+def portions(layout: Layout, usable: NDArray[np.bool_] | None = None) -> list[list[Patch]]:
+    """The frames of a pattern, shared out; each portion is runs of consecutive frames, in order.
+
+    Of the frames of the scan only the `usable` ones, where these are given.
+    """
     frames = np.unique(layout.frames_of(np.arange(layout.points, dtype=np.int64)))
     frames = frames[frames != NO_FRAME]
+    if usable is not None:
+        frames = frames[usable[frames]]
     share = -(-len(frames) // (PORTIONS * PATCH_FRAMES)) * PATCH_FRAMES
     size = min(max(share, SMALLEST_PORTION), LARGEST_PORTION)
     return [_runs(frames[begin : begin + size]) for begin in range(0, len(frames), size)]

@@ -13,12 +13,12 @@ import numpy as np
 from analysis.analyses import ANALYSES
 from analysis.definition import Analysis, Settings
 from analysis.parameters import PARAMETERS, Parameter
-from analysis.plan import Plan, Roi
+from analysis.plan import Plan, Roi, pack_mask, unpack_mask
 from analysis.planning import plan_for
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.shapes import value_type
 from dadafs.containers import CONTAINERS, Container, Content, Shell
-from dadafs.containers.base import Provenance
+from dadafs.containers.base import Fact, Provenance
 from dadafs.contents import (
     VIEW_PARAMETERS,
     WHEELS,
@@ -27,6 +27,15 @@ from dadafs.contents import (
     frame_content,
     settled,
     view_of,
+)
+from dadafs.corrections import (
+    NOTHING,
+    Correction,
+    Supplies,
+    correction_of,
+    corrections_of,
+    facts,
+    refusals_of,
 )
 from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
@@ -63,6 +72,7 @@ def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
         table["region"] = REGION
     known = PARAMETERS | {parameter.name: parameter for parameter in analysis.own}
     table |= {name: known[name] for name in analysis.parameters}
+    table |= corrections_of(analysis)
     if len(analysis.channels) > 1:
         names = tuple(channel.name for channel in analysis.channels)
         table["channel"] = Parameter("channel", "choice", None, None, "", "only this", names)
@@ -75,7 +85,8 @@ def grammar() -> Grammar:
     """The paths that the known analyses and containers make possible."""
     tables: dict[str, Mapping[str, Parameter]] = {FRAMES: FRAME_PARAMETERS}
     tables |= {analysis.name: parameters_of(analysis) for analysis in ANALYSES.values()}
-    return Grammar(tables, tuple(CONTAINERS))
+    refusals = {analysis.name: refusals_of(analysis) for analysis in ANALYSES.values()}
+    return Grammar(tables, tuple(CONTAINERS), refusals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,10 @@ class Result:
     layout: Layout
     content: Content
     container: Container
+    correction: Correction | None = None
+    """What is done to the sums before the quantities follow from them."""
+    corrected: tuple[Fact, ...] = ()
+    """What the provenance says of masks, monitors and backgrounds."""
 
     @property
     def provenance(self) -> Provenance:
@@ -102,7 +117,8 @@ class Result:
         if self.analysis is None:
             number = self.layout.first
             return of_frame(number, self.scan, self.settings, self.plan, given)
-        return of_analysis(self.analysis, self.scan, self.settings, self.plan, self.layout, given)
+        made = of_analysis(self.analysis, self.scan, self.settings, self.plan, self.layout, given)
+        return replace(made, parameters=(*made.parameters, *self.corrected))
 
     def settled(self) -> Result:
         """With all coordinates, where some follow from the pixels: takes up to 0.3 s, pure."""
@@ -114,20 +130,23 @@ def shell_of(result: Result) -> Shell:
     return result.container.shell(result.content)
 
 
-def extensions(request: Request, scan: Scan) -> tuple[str, ...]:
+def extensions(request: Request, scan: Scan, supplies: Supplies = NOTHING) -> tuple[str, ...]:
     """The containers that this result exists in, whatever the one of `request`."""
     found = []
     for extension in CONTAINERS:
         try:
-            concrete(replace(request, extension=extension), scan)
+            concrete(replace(request, extension=extension), scan, supplies)
         except NoSuchPath:
             continue
         found.append(extension)
     return tuple(found)
 
 
-def concrete(request: Request, scan: Scan) -> Result:
-    """What `request` means for `scan`; NoSuchPath where the scan has no such result."""
+def concrete(request: Request, scan: Scan, supplies: Supplies = NOTHING) -> Result:
+    """What `request` means for `scan`; NoSuchPath where the scan has no such result.
+
+    `supplies` are what the request names outside the scan.
+    """
     if not scan.frames:
         reason = scan.problems[0] if scan.problems else "it has no frames"
         raise NoSuchPath(f"nothing can be computed from this scan: {reason}")
@@ -138,8 +157,10 @@ def concrete(request: Request, scan: Scan) -> Result:
             f"roi={format_value(roi)} reaches beyond the detector"
             f" ({scan.width} columns, {scan.height} rows)"
         )
-    make = _frame if request.analysis == FRAMES else _analysis
-    result = make(request, scan, values)
+    if request.analysis == FRAMES:
+        result = _frame(request, scan, values)
+    else:
+        result = _analysis(request, scan, values, supplies)
     if result.content.count > MAX_NUMBERS:
         raise NoSuchPath(
             f"{request.analysis}: {result.content.count} numbers are more than {MAX_NUMBERS}"
@@ -181,11 +202,15 @@ def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     return Result(request, scan, None, settings, plan, shape, dtype, layout, content, container)
 
 
-def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
+def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: Supplies) -> Result:
     analysis = ANALYSES[request.analysis]
     settings = _settings(values, scan, analysis)
+    correction = correction_of(values, scan, supplies, analysis)
+    mask = scan.mask if supplies.mask is None else supplies.mask.pixels
+    if supplies.background is not None:  # what has no background does not count
+        mask = _united(mask, supplies.background.mask, scan.height, scan.width)
     try:
-        plan = _plan(analysis, settings, scan.height, scan.width, scan.dtype, scan.mask)
+        plan = _plan(analysis, settings, scan.height, scan.width, scan.dtype, mask)
     except ValueError as exc:
         raise NoSuchPath(f"{analysis.name}: {exc}{_because(settings, scan)}") from exc
     value_shape, value_dtype = value_type(plan)
@@ -198,6 +223,8 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     layout = _layout(values, scan, channels, _cell(analysis, value_shape))
     wheel = container.picture and chosen is None and analysis.name in WHEELS
     view = view_of(values, container, wheel=wheel)
+    if correction is not None:
+        analysis = replace(analysis, dtype="<f8")
     content = analysis_content(analysis, scan, settings, plan, layout, value_shape, container, view)
     return Result(
         request,
@@ -210,6 +237,8 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
         layout,
         content,
         container,
+        correction,
+        tuple(facts(values, supplies, correction)),
     )
 
 
@@ -246,6 +275,15 @@ def _plan(
     analysis: Analysis, settings: Settings, height: int, width: int, dtype: str, mask: bytes
 ) -> Plan:
     return plan_for(analysis, settings, height, width, dtype, mask)
+
+
+@lru_cache(16)
+def _united(one: bytes, other: bytes, height: int, width: int) -> bytes:
+    """Pixels that are invalid by either of two masks."""
+    if one == other or not other:
+        return one
+    shape = height, width
+    return pack_mask(unpack_mask(one, shape) | unpack_mask(other, shape))
 
 
 def _because(settings: Settings, scan: Scan) -> str:

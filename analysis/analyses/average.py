@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -15,6 +15,17 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     del settings
     total, valid = values[:1].astype(np.float64), values[2:].astype(np.float64)
     return np.asarray(total / np.where(valid > 0, valid, np.nan))
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Sum, max, valid frames, uint64 (3, rows, columns), to mean and valid frames (1, 2, ...)."""
+    return np.concatenate([finish(values, settings), values[2:].astype(np.float64)])[None]
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Means and valid frames (1, 2, rows, columns) to means (1, rows, columns)."""
+    del settings
+    return parts[:, 0]
 
 
 def reference(frames: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -37,4 +48,5 @@ AVERAGE = Analysis(
     parameters=("roi",),
     reduction="patterns",
     finish=finish,
+    additive=Additive(("counts", "fixed"), parts, of_parts),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.analyses.profile import PROFILE_CHANNELS, finish
+from analysis.analyses.profile import ADDITIVE, PROFILE_CHANNELS, finish
 from analysis.analyses.profile import reference as binned
 from analysis.definition import Analysis, Settings, beam_centre
 from analysis.parameters import SELECTION
@@ -41,6 +41,7 @@ AZIMUTHAL = Analysis(
     parameters=(*SELECTION, "bins"),
     reduction="azimuthal",
     finish=finish,
+    additive=ADDITIVE,
     needs_centre=True,
     defaults=(("bins", 72),),  # 5 degrees: the width of fibre reflections, a multiple of 4 and 6
 )

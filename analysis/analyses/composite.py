@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -18,6 +18,18 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """
     del settings
     return values.astype(np.float64)[None]
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Binned frames, float64 (n, rows, columns), as the only part, (n, 1, rows, columns)."""
+    del settings
+    return values.astype(np.float64)[:, None]
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """The only part as the only channel."""
+    del settings
+    return parts.swapaxes(0, 1)
 
 
 def reference(frame: NDArray[Any], valid: NDArray[np.bool_], edge: int) -> NDArray[np.float64]:
@@ -48,4 +60,5 @@ COMPOSITE = Analysis(
     parameters=("roi", "bin"),
     reduction="frame",
     finish=finish,
+    additive=Additive(("counts",), parts, of_parts),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings
 from analysis.parameters import SELECTION
 
 
@@ -15,6 +15,18 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """Moments of n frames, uint64 (n, 6), to counts, float64 (1, n)."""
     del settings
     return values[:, 0].astype(np.float64)[None]
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Moments of n frames, uint64 (n, 6), to counts, float64 (n, 1)."""
+    del settings
+    return values[:, :1].astype(np.float64)
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Counts (n, 1) to counts (1, n)."""
+    del settings
+    return parts.T
 
 
 def reference(frame: NDArray[Any], valid: NDArray[np.bool_]) -> float:
@@ -31,4 +43,5 @@ DARKFIELD = Analysis(
     parameters=SELECTION,
     reduction="moments",
     finish=finish,
+    additive=Additive(("counts",), parts, of_parts),
 )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.centred import centred
-from analysis.definition import Analysis, Channel, Settings
+from analysis.centred import centred, per_count, total
+from analysis.definition import Additive, Analysis, Channel, Settings
 from analysis.parameters import SELECTION
 
 
@@ -16,6 +16,20 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """Moments of n frames, uint64 (n, 6), to mean deflections in pixels, float64 (2, n)."""
     moments = centred(values, settings)
     return np.stack([moments.x, moments.y])
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Moments of n frames, uint64 (n, 6), to sums of I, I dx and I dy, float64 (n, 3)."""
+    counts = values[:, 0].astype(np.float64)
+    moments = centred(values, settings)
+    return np.stack([counts, total(counts, moments.x), total(counts, moments.y)], axis=1)
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Such sums (n, 3) to mean deflections (2, n)."""
+    del settings
+    counts, x, y = parts.T
+    return np.stack([per_count(x, counts), per_count(y, counts)])
 
 
 def reference(
@@ -46,5 +60,6 @@ DPC = Analysis(
     parameters=SELECTION,
     reduction="moments",
     finish=finish,
+    additive=Additive(("counts",) * 3, parts, of_parts),
     needs_centre=True,
 )

@@ -30,5 +30,6 @@ MAX = Analysis(
     parameters=("roi",),
     reduction="patterns",
     finish=finish,
+    uncorrected="the largest counts of single frames do not add up; take average",
     dtype="<u8",
 )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.centred import centred
-from analysis.definition import Analysis, Channel, Settings
+from analysis.centred import centred, per_count, total
+from analysis.definition import Additive, Analysis, Channel, Settings
 from analysis.parameters import SELECTION
 
 
@@ -39,11 +39,42 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     l2 = np.where(some, (spread + shifted) / np.where(some, l1, 1), l1)
     l2 = np.minimum(l2, l1)
     anisotropy = np.minimum(2 * radius / np.where(some, trace, np.nan), 1)
+    return np.stack([_angle(xu, difference, radius), anisotropy, l1, l2])
+
+
+def _angle(
+    xu: NDArray[np.float64], difference: NDArray[np.float64], radius: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of the first eigenvector, degrees in [0, 180); NaN where there is no direction."""
     angle = np.degrees(np.arctan2(xu, difference)) / 2
     angle = np.where(angle < 0, angle + 180, angle)
     angle = np.where(angle >= 180, 0, angle)
-    angle = np.where(radius > 0, angle, np.nan)
-    return np.stack([angle, anisotropy, l1, l2])
+    return np.where(radius > 0, angle, np.nan)
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Moments of n frames, uint64 (n, 6), to sums of I, I dx^2, I dx up, I up^2, float64 (n, 4)."""
+    counts = values[:, 0].astype(np.float64)
+    moments = centred(values, settings)
+    x, up = moments.x, -moments.y
+    means = (moments.xx + x * x, x * up - moments.xy, moments.yy + up * up)
+    return np.stack([counts, *(total(counts, mean) for mean in means)], axis=1)
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Such sums (n, 4) to angle, anisotropy, l1, l2 (4, n).
+
+    After a subtraction M need not be positive: l2 is what it is, and anisotropy may exceed 1; it is
+    NaN where l1 + l2 is not positive.
+    """
+    del settings
+    counts = parts[:, 0]
+    xx, xu, uu = (per_count(parts[:, column], counts) for column in (1, 2, 3))
+    trace, difference = xx + uu, (xx - uu) / 2
+    radius = np.hypot(difference, xu)
+    anisotropy = 2 * radius / np.where(trace > 0, trace, np.nan)
+    l1, l2 = trace / 2 + radius, trace / 2 - radius
+    return np.stack([_angle(xu, difference, radius), anisotropy, l1, l2])
 
 
 def reference(
@@ -92,5 +123,6 @@ ORIENTATION = Analysis(
     parameters=SELECTION,
     reduction="moments",
     finish=finish,
+    additive=Additive(("counts",) * 4, parts, of_parts),
     needs_centre=True,
 )

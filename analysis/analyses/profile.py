@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Channel, Settings
+from analysis.definition import Additive, Channel, Settings
 
 PROFILE_CHANNELS = (
     Channel("intensity", "counts/px", "mean of the counts over the pixels; NaN for an empty bin"),
@@ -23,6 +23,21 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     pixels = values[:, 1].astype(np.float64)
     divisor = np.where(pixels > 0, pixels, np.nan)
     return np.stack([counts / divisor, np.sqrt(counts) / divisor, pixels])
+
+
+def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Sums and pixels, uint64 (n, 2, bins), to intensity, its variance, pixels (n, 3, bins)."""
+    intensity, sigma, pixels = finish(values, settings)
+    return np.stack([intensity, sigma**2, pixels], axis=1)
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Such parts (n, 3, bins) to (3, n, bins)."""
+    del settings
+    return np.stack([parts[:, 0], np.sqrt(parts[:, 1]), parts[:, 2]])
+
+
+ADDITIVE = Additive(("counts", "variance", "fixed"), parts, of_parts)
 
 
 def reference(

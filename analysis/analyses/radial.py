@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.analyses.profile import PROFILE_CHANNELS, finish
+from analysis.analyses.profile import ADDITIVE, PROFILE_CHANNELS, finish
 from analysis.analyses.profile import reference as binned
 from analysis.definition import Analysis, Settings, beam_centre
 from analysis.parameters import SELECTION
@@ -44,6 +44,7 @@ RADIAL = Analysis(
     parameters=(*SELECTION, "bins"),
     reduction="radial",
     finish=finish,
+    additive=ADDITIVE,
     needs_centre=True,
     defaults=(("bins", 200),),  # 7 px wide from the centre to the corner of an Eiger 4M
 )

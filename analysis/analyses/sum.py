@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Analysis, Channel, Settings
+from analysis.analyses.average import parts
+from analysis.definition import Additive, Analysis, Channel, Settings
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
     """Sum, max, valid frames, uint64 (3, rows, columns), to counts, uint64 (1, rows, columns)."""
     del settings
     return np.array(values[:1], np.uint64)
+
+
+def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Means and valid frames (1, 2, rows, columns) to sums (1, rows, columns); NaN where masked."""
+    del settings
+    return parts[:, 0] * parts[:, 1]
 
 
 def reference(frames: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -30,5 +37,6 @@ SUM = Analysis(
     parameters=("roi",),
     reduction="patterns",
     finish=finish,
+    additive=Additive(("counts", "fixed"), parts, of_parts),
     dtype="<u8",
 )

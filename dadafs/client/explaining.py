@@ -37,6 +37,8 @@ def _result(shown: str, result: Result) -> str:
         lines.append(f"  channels  {', '.join(content.channels)}")
     if not layout.flat:
         lines.append(f"  raster    {layout.horz} points x {layout.vert} lines from {layout.first}")
+    for fact in result.corrected:
+        lines.append(f"  correct   {fact.name} = {fact.value} ({fact.source})")
     lines.append(f"  file      {shell.size} bytes, {result.container.extension}")
     lines.append(f"  compute   {_work(result)}")
     return "\n".join(lines) + "\n"

@@ -20,16 +20,19 @@ from dadafs.rpc.messages import (
     ListDataFiles,
     ListRaw,
     Locate,
+    ReadMask,
+    ReadMonitor,
     Report,
     Resolve,
 )
 from dadafs.rpc.pool import Pool
-from dadafs.scans.model import DataFile, Entry, FrameSlice, Resolved, Scan
+from dadafs.scans.model import DataFile, Entry, FrameSlice, Mask, Monitor, Resolved, Scan
 
 R = TypeVar("R")
 FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's own timeout too
 REMEMBERED = 20_000  # answers
 LISTED = 200_000  # entries of all listings among them: about 100 MB
+ENTRY_BYTES = 500
 DEADLINE_S = 60.0  # the stall deadline of a read; indexing 1000 frames takes milliseconds
 GREET_S = 20.0  # for the embedded server to start; one that is elsewhere should be there already
 GRACE_S = 2.0  # how long a server is waited for where an old answer will do
@@ -43,6 +46,15 @@ class _Answer:
     until: float
     names: dict[bytes, Entry] = field(default_factory=dict)
     """Of a listing."""
+
+    @property
+    def weight(self) -> int:
+        """What it takes of memory, in entries of a listing."""
+        match self.value:
+            case Mask(pixels=held) | Monitor(values=held):
+                return len(held) // ENTRY_BYTES
+            case _:
+                return len(self.names)
 
 
 class Link:
@@ -103,6 +115,14 @@ class Link:
         """All about the scan at `path`. NoSuchScan."""
         return await self._remembered(Describe(path))
 
+    async def mask(self, path: bytes, name: str) -> Mask:
+        """A mask beside the scan at `path`. NoSuchPath."""
+        return await self._remembered(ReadMask(path, name))
+
+    async def monitor(self, path: bytes, name: str) -> Monitor:
+        """A column of the log of the scan at `path`. NoSuchPath."""
+        return await self._remembered(ReadMonitor(path, name))
+
     async def data_files(self, scan: Scan) -> tuple[DataFile, ...]:
         """The data files of a scan."""
         return await self._remembered(ListDataFiles(scan.path, scan.version))
@@ -161,7 +181,7 @@ class Link:
         names = {one.name: one for one in value or ()} if isinstance(request, List) else {}
         self._drop(request)
         self._known[request] = answer = _Answer(value, error, until, names)
-        self._listed += len(names)
+        self._listed += answer.weight
         while len(self._known) > REMEMBERED or (self._listed > LISTED and len(self._known) > 1):
             self._drop(next(iter(self._known)))
         return answer
@@ -169,7 +189,7 @@ class Link:
     def _drop(self, request: Request[Any]) -> None:
         answer = self._known.pop(request, None)
         if answer is not None:
-            self._listed -= len(answer.names)
+            self._listed -= answer.weight
 
     async def _call(self, request: Request[R], deadline_s: float = DEADLINE_S) -> R:
         """Ask, and while the server is away ask again, until the deadline."""

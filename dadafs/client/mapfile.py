@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.corrections import MeanParts, corrected, parts_of
 from analysis.reductions import Status
 from dadafs.cache.values import PatchValues
 from dadafs.client.farm import Wanted
+from dadafs.client.once import Once
 from dadafs.client.resultfile import ResultFile
+from dadafs.corrections import Background
 from dadafs.errors import BadData, Stale
-from dadafs.planning import NO_FRAME, PATCH_FRAMES, Piece, piece, piece_of, stitch
+from dadafs.planning import (
+    NO_FRAME,
+    PATCH_FRAMES,
+    Layout,
+    Patch,
+    Piece,
+    piece,
+    piece_of,
+    stitch,
+)
+
+BACKGROUND_BYTES = 64 << 20  # of values that are averaged at a time
 
 
 class MapFile(ResultFile):
@@ -22,21 +37,32 @@ class MapFile(ResultFile):
     """The last range that was asked for, and what it needs."""
     _asked: tuple[int, int] = (0, 0)
     """The range that is computed ahead."""
+    _subtrahend: NDArray[np.float64] | None = None
+    """The mean parts of the background, when they are known."""
+    _averaging: Once[None, NDArray[np.float64]]
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self._averaging = Once()
 
     async def _has(self, start: int, stop: int) -> bool:
+        correction = self._result.correction
+        if correction is not None and correction.background and self._subtrahend is None:
+            return False
         _, wanted = await self._needs(start, stop)
         return all(self._farm.at_hand(one) is not None for one in wanted)
 
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
         need, wanted = await self._needs(start, stop)
         try:
+            background = await self._background()
             values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
         except Stale:
-            self._locator.forget(self._result.scan)
+            self._forget()
             raise
         raw, status = joined(values, self._result.value_shape, self._result.value_dtype)
         self._report_needed(need, status)
-        return stitch(need, self._finish(raw, status))
+        return stitch(need, self._finish(need, raw, status, background))
 
     async def ahead(self, offset: int) -> None:
         """Have the next patches computed, so that peers are busy between two reads."""
@@ -68,21 +94,85 @@ class MapFile(ResultFile):
         slices = await self._locator.slices(self._result.scan, need.patches)
         return need, [self._want(one, per_frame=True) for one in slices]
 
-    def _finish(self, raw: NDArray[Any], status: NDArray[np.uint8]) -> NDArray[Any]:
+    def _finish(
+        self,
+        need: Piece,
+        raw: NDArray[Any],
+        status: NDArray[np.uint8],
+        background: NDArray[np.float64] | None,
+    ) -> NDArray[Any]:
         """Values to quantities, (channel, frame, *cell); NaN where a frame has none."""
         result = self._result
         if result.analysis is None:
             if (status != Status.OK).any():
                 raise BadData(f"frame {result.request.frame} is missing or corrupt")
             return raw[None]
-        finished = result.analysis.finish(raw, result.settings)
+        if result.correction is None:
+            finished = result.analysis.finish(raw, result.settings)
+        else:
+            factor = result.correction.factors()
+            parts = self._parts(raw, frames_in(need.patches), factor)
+            assert result.analysis.additive is not None
+            finished = corrected(result.analysis.additive, parts, result.settings, background)
         finished[:, status != Status.OK] = np.nan
         return finished
+
+    def _parts(
+        self, raw: NDArray[Any], frames: NDArray[np.int64], factors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """What the quantities are made of, each frame scaled by its factor."""
+        analysis = self._result.analysis
+        assert analysis is not None
+        assert analysis.additive is not None
+        chosen = None if factors is None else factors[frames]
+        return parts_of(analysis.additive, raw, self._result.settings, chosen)
+
+    async def _background(self) -> NDArray[np.float64] | None:
+        """The mean parts of the background, computed by who reads first; None without one."""
+        correction = self._result.correction
+        if correction is None or correction.background is None:
+            return None
+        make = partial(self._mean, correction.background, correction.background_factors())
+        return await self._averaging.get(None, lambda: self._subtrahend, make)
+
+    async def _mean(
+        self, background: Background, factors: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Over the frames of a background, those left out that cannot be used. BadData if all."""
+        analysis = self._result.analysis
+        assert analysis is not None
+        assert analysis.additive is not None
+        every = np.arange(background.frames.start, background.frames.stop)
+        layout = Layout(background.scan.frames, len(every), 1, background.frames.start)
+        mean = MeanParts(analysis.additive)
+        value_bytes = int(np.prod(self._result.value_shape)) * self._result.value_dtype.itemsize
+        at_once = max(1, BACKGROUND_BYTES // (PATCH_FRAMES * value_bytes))
+        patches = layout.patches_of(every)
+        for begin in range(0, len(patches), at_once):
+            batch = patches[begin : begin + at_once]
+            slices = await self._locator.slices(background.scan, batch)
+            wanted = [self._want(one, per_frame=True) for one in slices]
+            values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
+            raw, status = joined(values, self._result.value_shape, self._result.value_dtype)
+            frames = frames_in(batch)
+            asked = (frames >= every[0]) & (frames <= every[-1])
+            self._report(
+                frames[asked], status[asked], "left out of the background", background.scan
+            )
+            used = asked & (status == Status.OK)
+            if factors is not None:
+                used &= ~np.isnan(factors[frames])
+            if used.any():
+                mean.add(self._parts(raw[used], frames[used], factors))
+        self._subtrahend = mean.value()
+        if self._subtrahend is None:
+            raise BadData("none of the frames of the background can be used")
+        return self._subtrahend
 
     def _report_needed(self, need: Piece, status: NDArray[np.uint8]) -> None:
         if not status.any():
             return
-        frames = np.concatenate([np.arange(p.first, p.first + p.count) for p in need.patches])
+        frames = frames_in(need.patches)
         asked = np.isin(frames, need.frame[need.frame != NO_FRAME])
         self._report(frames[asked], status[asked], "NaN there")
 
@@ -109,6 +199,12 @@ class CompositeFile(MapFile):
         layout = self._result.layout
         line = layout.window[2] * layout.cell_size
         return start // line * line, -(-stop // line) * line
+
+
+def frames_in(patches: list[Patch]) -> NDArray[np.int64]:
+    """The number of every frame of some patches, patch after patch."""
+    runs = [np.arange(one.first, one.first + one.count) for one in patches]
+    return np.concatenate(runs) if runs else np.zeros(0, np.int64)
 
 
 def joined(

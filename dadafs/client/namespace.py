@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, overload
 
+from msgspec import structs
+
 from dadafs import paths
 from dadafs.cache.store import Store
 from dadafs.client import texts
@@ -18,10 +20,13 @@ from dadafs.client.locator import Locator
 from dadafs.client.mapfile import CompositeFile, MapFile
 from dadafs.client.patternfile import PatternFile
 from dadafs.client.resultfile import ResultFile
+from dadafs.client.supplying import supplies_for
+from dadafs.corrections import Supplies
 from dadafs.errors import NoSuchPath, NoSuchScan
 from dadafs.paths import README, format_node
 from dadafs.requests import Result, concrete, extensions, grammar, raster
 from dadafs.scans.model import Attributes, Resolved, Scan
+from dadafs.scans.owners import common_mode
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +149,7 @@ class Namespace:
                 raw = _join(_parent(found.path), name)
                 return self._raw_files.open(raw, item.attributes), item
             case paths.Request():
-                result = concrete(node, scan)
+                result = concrete(node, scan, await self._supplies(scan, node))
                 self._note_raster(path, result)
                 return self._result_file(path, result), item
             case _:
@@ -167,7 +172,12 @@ class Namespace:
         if found.kind != "scan":
             return None
         scan, node = await self._node(found)
-        return concrete(node, scan) if isinstance(node, paths.Request) else None
+        if not isinstance(node, paths.Request):
+            return None
+        return concrete(node, scan, await self._supplies(scan, node))
+
+    async def _supplies(self, scan: Scan, node: paths.Request) -> Supplies:
+        return await supplies_for(self._link, scan, node.parameters)
 
     async def _node(self, found: Resolved) -> tuple[Scan, paths.Node]:
         """The scan and what the rest of the path means in it."""
@@ -190,9 +200,10 @@ class Namespace:
                         return _raw_item(entry.attributes, identity)
                 raise NoSuchPath(f"{os.fsdecode(scan.path)} has no raw file {os.fsdecode(name)!r}")
             case paths.Request():
-                result = concrete(node, scan)
+                supplies = await self._supplies(scan, node)
+                result = concrete(node, scan, supplies)
                 size = result.container.shell(result.content).size
-                return Item(_file(scan, size), identity, version)
+                return Item(_result(scan, supplies, size), identity, supplies.version(scan))
             case _:
                 text = await self._text(scan, node)
                 live = isinstance(node, paths.ScanText)
@@ -228,7 +239,8 @@ class Namespace:
                 item = await self._scan_item(path, scan, first)
                 return FrameListing(readme, item, first, scan)
             case paths.ResultDirectory(analysis, parameters):
-                every = extensions(paths.Request(analysis, "npy", parameters), scan)
+                request = paths.Request(analysis, "npy", parameters)
+                every = extensions(request, scan, await self._supplies(scan, request))
                 kinds = [kind for kind in every if kind not in PICTURES] or every
                 names = [README, *self._result_names(scan, dict(parameters), kinds)]
         nodes = [
@@ -301,6 +313,13 @@ def _directory(scan: Scan) -> Attributes:
 
 def _file(scan: Scan, size: int) -> Attributes:
     return replace_attributes(scan.attributes, "file", size, scan.attributes.mode & 0o444)
+
+
+def _result(scan: Scan, supplies: Supplies, size: int) -> Attributes:
+    """As new as the newest of all that it is made of, and for who may read all of it."""
+    files = [scan.attributes, *supplies.sources()]
+    readable = replace_attributes(_file(scan, size), "file", size, common_mode(files) & 0o444)
+    return structs.replace(readable, mtime_ns=max(one.mtime_ns for one in files))
 
 
 def _first(path: bytes) -> bytes:

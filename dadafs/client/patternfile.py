@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import trio
 from numpy.typing import NDArray
 
+from analysis.corrections import corrected, parts_of
 from analysis.reductions import Status
 from analysis.reductions.patterns import merge, narrowed
 from dadafs.cache.store import Store
@@ -21,8 +23,9 @@ from dadafs.client.resultfile import ResultFile
 from dadafs.containers import Shell
 from dadafs.errors import BadData, Stale
 from dadafs.keys import KEY_BYTES
-from dadafs.planning import Patch, portions
+from dadafs.planning import Layout, Patch, portions
 from dadafs.requests import Result
+from dadafs.scans.model import Scan
 
 PORTIONS_AT_ONCE = 8  # each takes up to 36 MB on its way
 
@@ -31,7 +34,7 @@ class PatternFile(ResultFile):
     """A result that needs all its frames before its first number is known.
 
     Whoever reads first has it computed; others wait for the same. The merged layers are kept in
-    the store, so that sum, max and average of a region are one computation.
+    the store, so that sum, max and average of a region are one computation, as is a background.
     """
 
     def __init__(
@@ -50,10 +53,11 @@ class PatternFile(ResultFile):
 
     async def _has(self, start: int, stop: int) -> bool:
         if self._whole is None:
-            plan = await self._plan()
-            stored = await trio.to_thread.run_sync(self._recall, plan)
-            if stored is not None and self._whole is None:
-                self._whole = stored
+            plans = [await self._plan(one) for one in self._chosen()]
+            merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
+            known = [one for one in merged if one is not None]
+            if len(known) == len(merged) and self._whole is None:
+                self._whole = await trio.to_thread.run_sync(self._finish, known)
         return self._whole is not None
 
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
@@ -63,16 +67,39 @@ class PatternFile(ResultFile):
     async def ahead(self, offset: int) -> None:
         """All of it is computed at once."""
 
-    async def _plan(self) -> PatternPlan:
-        parts = portions(self._result.layout)
+    def _chosen(self) -> list[Chosen]:
+        """The frames of the pattern, and those of its background."""
+        result, correction = self._result, self._result.correction
+        if correction is None:
+            return [Chosen(result.scan, result.layout)]
+        chosen = [Chosen(result.scan, result.layout, correction.factors())]
+        background = correction.background
+        if background is not None:
+            frames, factors = background.frames, correction.background_factors()
+            layout = Layout(background.scan.frames, len(frames), 1, frames.start)
+            chosen.append(Chosen(background.scan, layout, factors))
+        return chosen
+
+    async def _plan(self, chosen: Chosen) -> PatternPlan:
+        usable = None if chosen.factors is None else ~np.isnan(chosen.factors)
+        parts = portions(chosen.layout, usable)
         wanted = []
         for runs in parts:
-            frames = await self._locator.portion(self._result.scan, runs)
+            frames = await self._locator.portion(chosen.scan, runs)
             wanted.append(self._want(frames, per_frame=False))
-        return PatternPlan(parts, wanted)
+        return PatternPlan(chosen, parts, wanted)
 
     async def _compute(self) -> NDArray[Any]:
-        plan = await self._plan()
+        known = []
+        for chosen in self._chosen():
+            plan = await self._plan(chosen)
+            merged = await trio.to_thread.run_sync(self._recall, plan)
+            known.append(merged or await self._merged(plan))
+        self._whole = await trio.to_thread.run_sync(self._finish, known)
+        return self._whole
+
+    async def _merged(self, plan: PatternPlan) -> Merged:
+        """The layers over all frames of a plan, computed, and kept in the store."""
         totals: NDArray[np.uint64] = np.zeros(self._result.value_shape, np.uint64)
         status: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * len(plan.wanted)
         limit = trio.CapacityLimiter(PORTIONS_AT_ONCE)
@@ -82,7 +109,7 @@ class PatternFile(ResultFile):
             async with limit:
                 (values,) = await self._farm.values(self._job, [plan.wanted[number]])
                 assert isinstance(values, PatternValues)
-                status[number] = values.status[plan.chosen(number)]
+                status[number] = values.status[plan.chosen_of(number)]
                 async with merging:
                     await trio.to_thread.run_sync(merge, totals, values.layers)
 
@@ -93,24 +120,19 @@ class PatternFile(ResultFile):
         except ExceptionGroup as several:
             error = _first(several)
             if isinstance(error, Stale):
-                self._locator.forget(self._result.scan)
+                self._forget()
             raise error from several
-        found = np.concatenate(status) if status else np.zeros(0, np.uint8)
-        self._whole = await trio.to_thread.run_sync(self._keep, plan, found, totals)
-        return self._whole
+        merged = Merged(plan, np.concatenate([np.zeros(0, np.uint8), *status]), totals)
+        await trio.to_thread.run_sync(self._keep, merged)
+        return merged
 
-    def _keep(
-        self, plan: PatternPlan, status: NDArray[np.uint8], totals: NDArray[np.uint64]
-    ) -> NDArray[Any]:
-        """Store the merged layers; the finished numbers. BadData where there is no frame at all."""
-        layers = tuple(narrowed(layer) for layer in totals)
-        finished = self._finish(plan, status, totals)
-        key = plan.key()
-        self._store.put(key, PatternValues(status, layers).encode(key))
-        return finished
+    def _keep(self, merged: Merged) -> None:
+        key = merged.plan.key()
+        layers = tuple(narrowed(layer) for layer in merged.totals)
+        self._store.put(key, PatternValues(merged.status, layers).encode(key))
 
-    def _recall(self, plan: PatternPlan) -> NDArray[Any] | None:
-        """The finished numbers, where the merged layers are in the store."""
+    def _recall(self, plan: PatternPlan) -> Merged | None:
+        """The merged layers, where they are in the store."""
         key = plan.key()
         encoded = self._store.get(key)
         if encoded is None:
@@ -121,17 +143,29 @@ class PatternFile(ResultFile):
         except BadData:
             return None
         totals = np.stack([layer.astype(np.uint64) for layer in values.layers])
-        return self._finish(plan, values.status, totals)
+        return Merged(plan, values.status, totals)
 
-    def _finish(
-        self, plan: PatternPlan, status: NDArray[np.uint8], totals: NDArray[np.uint64]
-    ) -> NDArray[Any]:
-        self._report(plan.frames(), status, "left out")
-        if (status != Status.OK).all():
-            raise BadData("none of its frames can be read")
+    def _finish(self, known: Sequence[Merged]) -> NDArray[Any]:
+        """The numbers of the file. BadData where there is no frame at all."""
         result = self._result
+        for number, merged in enumerate(known):
+            scan, of = merged.plan.chosen.scan, " of the background" if number else ""
+            self._report(merged.plan.frames(), merged.status, f"left out{of}", scan)
+            if (merged.status != Status.OK).all():
+                raise BadData(f"none of the frames{of} can be used")
         assert result.analysis is not None
-        return np.ascontiguousarray(result.analysis.finish(totals, result.settings)).reshape(-1)
+        totals = known[0].totals
+        if result.correction is None:
+            numbers: NDArray[Any] = result.analysis.finish(totals, result.settings)
+        else:
+            additive = result.analysis.additive
+            assert additive is not None
+            own, *background = (
+                parts_of(additive, one.totals, result.settings, one.factor()) for one in known
+            )
+            less = background[0][0] if background else None
+            numbers = corrected(additive, own, result.settings, less)
+        return np.ascontiguousarray(numbers).reshape(-1)
 
 
 def _first(several: ExceptionGroup) -> Exception:
@@ -142,10 +176,21 @@ def _first(several: ExceptionGroup) -> Exception:
     return error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Frames of a scan that are merged into one pattern."""
+
+    scan: Scan
+    layout: Layout
+    factors: NDArray[np.float64] | None = None
+    """Of every frame of the scan; those that are NaN are left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PatternPlan:
     """The frames of a pattern, shared out."""
 
+    chosen: Chosen
     parts: list[list[Patch]]
     """Runs of frames of each portion."""
     wanted: list[Wanted]
@@ -163,8 +208,27 @@ class PatternPlan:
         runs = [np.arange(p.first, p.first + p.count) for runs in self.parts for p in runs]
         return np.concatenate(runs) if runs else np.zeros(0, np.int64)
 
-    def chosen(self, number: int) -> NDArray[np.int64]:
+    def chosen_of(self, number: int) -> NDArray[np.int64]:
         """Where the frames of a portion stand between its first and its last."""
         runs = self.parts[number]
         begin = runs[0].first
         return np.concatenate([np.arange(p.first, p.first + p.count) - begin for p in runs])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """What the frames of a plan add up to."""
+
+    plan: PatternPlan
+    status: NDArray[np.uint8]
+    """Of each frame."""
+    totals: NDArray[np.uint64]
+    """The layers."""
+
+    def factor(self) -> NDArray[np.float64] | None:
+        """What scales a mean over these frames to the mean monitor (1,): sums over sums."""
+        factors = self.plan.chosen.factors
+        if factors is None:
+            return None
+        used = factors[self.plan.frames()[self.status == Status.OK]]
+        return np.array([len(used) / (1 / used).sum()])

@@ -20,7 +20,7 @@ from dadafs.contents import is_settled
 from dadafs.errors import ComputationFailed
 from dadafs.keys import patch_key
 from dadafs.requests import Result, shell_of
-from dadafs.scans.model import FrameSlice
+from dadafs.scans.model import FrameSlice, Scan
 
 SLICE_NUMBERS = 1 << 20  # of a map that is read whole: its values take 48 MB on the way
 
@@ -130,11 +130,24 @@ class ResultFile(ABC):
         key = patch_key(self._digest, frames)
         return Wanted(key, result.plan, frames, shape, result.value_dtype, per_frame)
 
-    def _report(self, frames: NDArray[np.int64], status: NDArray[np.uint8], what: str) -> None:
+    def _forget(self) -> None:
+        """Drop what is known of the scans whose frames this is made of: one has changed."""
+        self._locator.forget(self._result.scan)
+        correction = self._result.correction
+        if correction is not None and correction.background is not None:
+            self._locator.forget(correction.background.scan)
+
+    def _report(
+        self,
+        frames: NDArray[np.int64],
+        status: NDArray[np.uint8],
+        what: str,
+        of: Scan | None = None,
+    ) -> None:
         """Log which frames are not there, whether just found or remembered by a cache."""
         if not status.any():
             return
-        scan = os.fsdecode(self._result.scan.path)
+        scan = os.fsdecode((of or self._result.scan).path)
         for kind in (Status.MISSING, Status.CORRUPT):
             bad = frames[status == kind].tolist()
             if bad:

@@ -34,6 +34,9 @@ Every scan is a directory. Opening a file in it computes what its name says, and
   cp {scan}/darkfield/roi=900,900,200,200/full.npy /tmp/  some of the detector
   cp {scan}/frames/000007.npy /tmp/                       one detector frame
   cp {scan}/radial/bins=100.h5 /tmp/                      profiles with their axis, as NeXus
+  cp {scan}/dpc/mask=gaps.tif/full.npy /tmp/              with a mask that lies beside the scan
+  cp {scan}/darkfield/norm=ic1/full.npy /tmp/             per count of a monitor in its log
+  cp {scan}/darkfield/background=0..9/full.npy /tmp/      less the mean of frames, or of a scan
   cp {scan}/orientation/full.png /tmp/                    to look at
   cat {scan}/README.txt {scan}/scan.json                  what a scan is and has
   ls {scan}/raw                                           its own files, byte for byte

@@ -8,7 +8,16 @@ import msgspec
 
 from analysis.plan import Plan
 from dadafs.rpc.calls import Request
-from dadafs.scans.model import DataFile, Entry, FrameSlice, Identity, Resolved, Scan
+from dadafs.scans.model import (
+    DataFile,
+    Entry,
+    FrameSlice,
+    Identity,
+    Mask,
+    Monitor,
+    Resolved,
+    Scan,
+)
 
 
 class Resolve(Request[Resolved], frozen=True):
@@ -37,6 +46,24 @@ class Describe(Request[Scan], frozen=True):
 
     path: bytes
     reply: ClassVar[type] = Scan
+
+
+class ReadMask(Request[Mask], frozen=True):
+    """To the server: a mask beside a scan, or above it."""
+
+    path: bytes
+    """Of the scan."""
+    name: str
+    reply: ClassVar[type] = Mask
+
+
+class ReadMonitor(Request[Monitor], frozen=True):
+    """To the server: a column of a scan's log."""
+
+    path: bytes
+    """Of the scan."""
+    name: str
+    reply: ClassVar[type] = Monitor
 
 
 class ListDataFiles(Request[tuple[DataFile, ...]], frozen=True):

@@ -14,11 +14,22 @@ import msgspec
 
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, NoSuchScan, Stale
+from dadafs.scans.correcting import Corrections
 from dadafs.scans.describing import AnySeries, Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
 from dadafs.scans.index import FrameIndexer
-from dadafs.scans.model import Attributes, DataFile, Entry, FrameSlice, Resolved, Scan
+from dadafs.scans.model import (
+    Attributes,
+    DataFile,
+    Entry,
+    FrameSlice,
+    Mask,
+    Monitor,
+    Resolved,
+    Scan,
+)
 from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
+from dadafs.scans.owners import common_mode
 from dadafs.scans.sidecars import Notes, Sidecars
 from dadafs.scans.tree import RawTree
 
@@ -86,6 +97,7 @@ class Catalog:
         self._clock = clock
         self._directories = Directories(tree, clock)
         self._sidecars = Sidecars(tree, store, self._directories)
+        self._corrections = Corrections(tree, self._sidecars)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
@@ -165,6 +177,14 @@ class Catalog:
             return found
 
         return self._read(path, answer)
+
+    def mask(self, path: bytes, name: str) -> Mask:
+        """A mask beside a scan or above it, with the detector's own. NoSuchPath."""
+        return self._corrections.mask(self.scan(path), name)
+
+    def monitor(self, path: bytes, name: str) -> Monitor:
+        """What a column of the scan's log counted for each frame. NoSuchPath."""
+        return self._corrections.monitor(self.scan(path), name)
 
     def data_files(self, path: bytes) -> builtins.list[DataFile]:
         """The data files of a scan and how complete they are. NoSuchScan."""
@@ -324,12 +344,7 @@ def _of_scan(files: Sequence[Attributes]) -> Attributes:
 
     Its results may be read by whoever may read every one of the files, and by nobody else.
     """
-    mode = files[0].mode
-    for one in files:
-        others = one.mode & 0o007
-        group = one.mode & 0o070 if one.gid == files[0].gid else others << 3
-        owner = one.mode & 0o700 if one.uid == files[0].uid else others << 6
-        mode &= owner | group | others
+    mode = common_mode(files)
     newest = max(one.mtime_ns for one in files)
     return Attributes(
         "directory",

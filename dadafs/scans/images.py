@@ -58,6 +58,11 @@ def decode_image(data: bytes, codec: Codec) -> NDArray[Any]:
 
 def read_image(data: bytes, kind: str, expected: tuple[int, int] | None = None) -> NDArray[Any]:
     """The counts in an image file, with the shape it must have where that is known. BadData."""
+    return as_counts(read_pixels(data, kind, expected))
+
+
+def read_pixels(data: bytes, kind: str, expected: tuple[int, int] | None = None) -> NDArray[Any]:
+    """The numbers in an image file, as they are. BadData."""
     if len(data) > MAX_FILE_BYTES:
         raise BadData(f"a file of {len(data)} bytes holds more than one frame")
     shape = _said_shape(data, kind)
@@ -73,7 +78,7 @@ def read_image(data: bytes, kind: str, expected: tuple[int, int] | None = None) 
         raise BadData(f"cannot be read as {kind.upper()}: {_line(exc)}") from exc
     if pixels.shape != shape:
         raise BadData(f"holds {' x '.join(map(str, pixels.shape))} pixels, not one frame")
-    return as_counts(pixels)
+    return pixels
 
 
 def _line(exc: Exception) -> str:

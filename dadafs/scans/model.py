@@ -6,6 +6,7 @@ the raw root, its components joined by `/`, without leading slash; the root itse
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Literal
 
 import msgspec
@@ -113,6 +114,33 @@ class Scan(msgspec.Struct, frozen=True):
     """One line each: dangling links, unreadable files, contradictions."""
     withheld: dict[str, str] = {}
     """Why `geometry`, `centre` or `raster` is not used although something gives it."""
+
+
+class Mask(msgspec.Struct, frozen=True):
+    """A user's mask for a scan, together with the detector's own."""
+
+    source: str
+    """The path of its file, for people."""
+    pixels: bytes
+    """Invalid pixels by either, `analysis.plan.pack_mask`."""
+    digest: str
+    """Of the pixels that the file masks."""
+    attributes: Attributes
+    """Of the file."""
+
+
+class Monitor(msgspec.Struct, frozen=True):
+    """What a monitor counted while each frame of a scan was recorded."""
+
+    column: str
+    source: str
+    """The log's path and place, for people."""
+    values: bytes
+    """float64, little endian, one for each frame; NaN where nothing positive was recorded."""
+
+    def digest(self) -> str:
+        """Of the values."""
+        return blake2b(self.values, digest_size=8).hexdigest()
 
 
 class ChunkRun(msgspec.Struct, frozen=True, array_like=True):

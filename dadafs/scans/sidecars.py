@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -15,16 +15,20 @@ import msgspec
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath
 from dadafs.scans import overrides
+from dadafs.scans.columns import Column, fio_column, spec_column
 from dadafs.scans.directories import Directories
 from dadafs.scans.fio import READ_BYTES, Recorded, read_fio
+from dadafs.scans.kept import Kept
+from dadafs.scans.model import Identity
 from dadafs.scans.names import join, show, split
 from dadafs.scans.overrides import Given, Section
 from dadafs.scans.poni import READ_BYTES as PONI_BYTES
 from dadafs.scans.poni import Poni, read_poni
-from dadafs.scans.spec import read_spec
+from dadafs.scans.spec import place_of, read_spec
 from dadafs.scans.tree import RawTree, identity_of
 
 KEPT = 2000  # of parsed files: about 1 kB each
+KEPT_COLUMNS = 32  # of a million rows: 8 MB each
 LOG_LEVELS = 4  # directories above a scan's in which its log is looked for: P10 has three
 NUMBERED = re.compile(rb"(.*?)_*([0-9]{1,9})", re.DOTALL)
 SPEC_ENDINGS = (b".dat", b".spec", b"")
@@ -69,13 +73,13 @@ class Sidecars:
         self._tree = tree
         self._store = store
         self._directories = directories
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[object, object] = OrderedDict()
+        self._kept = Kept(KEPT)
+        self._columns = Kept(KEPT_COLUMNS)
 
     def read(self, scan: bytes) -> Notes:
         """All that is said beside the scan of that path. What is wrong is in the result."""
         directory, name = split(scan)
-        above = list(_upwards(directory))
+        above = list(upwards(directory))
         refused: list[str] = []
         problems: list[str] = []
         mtimes = [0]
@@ -151,10 +155,10 @@ class Sidecars:
 
     def _recorded(self, above: list[bytes], name: bytes, problems: list[str]) -> Iterator[Recorded]:
         """What logs say of the scan: its own FIO file, and the nearest SPEC file that has it."""
-        for level in (_fio_of(above, name), self._spec_of(above, name)):
+        for level in self._logs(above, name, self._fio, self._spec):
             for read in level:
                 try:
-                    found = read(self)
+                    found = read()
                 except NoSuchPath:
                     continue
                 except DadaError as exc:
@@ -164,9 +168,49 @@ class Sidecars:
                     yield found
                     break
 
-    def _spec_of(
-        self, above: list[bytes], name: bytes
-    ) -> Iterator[Callable[[Sidecars], Recorded | None]]:
+    def columns(self, scan: bytes, name: str) -> Iterator[Column]:
+        """What the logs that tell of a scan have as column `name`: its FIO file, its SPEC file."""
+        directory, scan_name = split(scan)
+        above = list(upwards(directory))[: LOG_LEVELS + 1]
+
+        def fio(path: bytes) -> Column:
+            with self._opened(path) as (fd, identity):
+                return self._columns.once(
+                    (path, identity, name), lambda: fio_column(fd, show(path), name)
+                )
+
+        def spec(path: bytes, number: int) -> Column | None:
+            with self._opened(path) as (fd, identity):
+                place = place_of(fd, path, identity, number, self._store)
+                if place is None:
+                    return None
+                source = f"{show(path)} #S {number}"
+                return self._columns.once(
+                    (path, identity, place, name), lambda: spec_column(fd, *place, source, name)
+                )
+
+        for level in self._logs(above, scan_name, fio, spec):
+            for read in level:
+                try:
+                    found = read()
+                except NoSuchPath:
+                    continue
+                if found is not None:
+                    yield found
+                    break
+
+    def _logs(
+        self,
+        above: list[bytes],
+        name: bytes,
+        fio: Callable[[bytes], T | None],
+        spec: Callable[[bytes, int], T | None],
+    ) -> Iterator[Iterator[Callable[[], T | None]]]:
+        """Ways to read what may tell of a scan, nearest first: its FIO files, then SPEC files."""
+        yield (partial(fio, join(place, name + b".fio")) for place in above[:2])
+        yield (partial(spec, path, number) for path, number in self._spec_of(above, name))
+
+    def _spec_of(self, above: list[bytes], name: bytes) -> Iterator[tuple[bytes, int]]:
         stem, number = _stem(name)
         if number is None:
             return
@@ -178,18 +222,14 @@ class Sidecars:
         if len(logs) == 1:
             paths.append(join(above[0], logs[0]))
         for path in dict.fromkeys(paths):
-            yield lambda reader, path=path: reader._spec(path, number)  # type: ignore[misc]
+            yield path, number
 
     def _spec(self, path: bytes, number: int) -> Recorded | None:
-        fd = self._tree.open(path)
-        try:
-            identity = identity_of(os.fstat(fd))
-            return self._once(
+        with self._opened(path) as (fd, identity):
+            return self._kept.once(
                 (path, identity, number),
                 lambda: read_spec(fd, path, identity, number, show(path), self._store),
             )
-        finally:
-            os.close(fd)
 
     def _fio(self, path: bytes) -> Recorded | None:
         found = self._file(
@@ -205,48 +245,26 @@ class Sidecars:
         mtimes: list[int] | None = None,
     ) -> T:
         """What `parse` makes of the beginning of a file. NoSuchPath; ValueError of `parse`."""
-        fd = self._tree.open(path)
-        try:
-            identity = identity_of(os.fstat(fd))
+        with self._opened(path) as (fd, identity):
             if mtimes is not None:
                 mtimes.append(identity.mtime_ns)
-            return self._once((path, identity), lambda: parse(os.pread(fd, most, 0)))
+            return self._kept.once((path, identity), lambda: parse(os.pread(fd, most, 0)))
+
+    @contextmanager
+    def _opened(self, path: bytes) -> Iterator[tuple[int, Identity]]:
+        """A descriptor and the identity of its file. NoSuchPath."""
+        fd = self._tree.open(path)
+        try:
+            yield fd, identity_of(os.fstat(fd))
         finally:
             os.close(fd)
-
-    def _once(self, key: object, make: Callable[[], T]) -> T:
-        """What was made for that key; a ValueError is remembered too."""
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None:
-                self._kept.move_to_end(key)
-        if known is None:
-            try:
-                known = (make(),)
-            except ValueError as exc:
-                known = exc
-            with self._lock:
-                self._kept[key] = known
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-        if isinstance(known, ValueError):
-            raise ValueError(str(known))
-        assert isinstance(known, tuple)
-        made: T = known[0]
-        return made
 
 
 def _sections(data: bytes) -> list[Section]:
     return overrides.read_overrides(data)
 
 
-def _fio_of(above: list[bytes], name: bytes) -> Iterator[Callable[[Sidecars], Recorded | None]]:
-    for place in above[:2]:
-        path = join(place, name + b".fio")
-        yield lambda reader, path=path: reader._fio(path)  # type: ignore[misc]
-
-
-def _upwards(directory: bytes) -> Iterator[bytes]:
+def upwards(directory: bytes) -> Iterator[bytes]:
     """A directory and those above it, up to the root."""
     while directory:
         yield directory

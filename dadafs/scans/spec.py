@@ -97,6 +97,18 @@ def read_spec(
     return Recorded(source, command, command.axes(positions), snake, tuple(problems))
 
 
+def place_of(
+    fd: int, path: bytes, identity: Identity, number: int, store: Store
+) -> tuple[int, int] | None:
+    """Where the last scan of that number begins and ends in a SPEC file; None without one."""
+    index = indexed(fd, path, identity, store)
+    places = index.places(number)
+    if not places:
+        return None
+    later = [int(at) for at in np.frombuffer(index.offsets, "<u8") if at > places[-1]]
+    return places[-1], min(later, default=identity.size)
+
+
 def indexed(fd: int, path: bytes, identity: Identity, store: Store) -> SpecIndex:
     """Where the scans begin. Searches what was not yet searched, and keeps what it finds."""
     key = blake2b(b"spec\0%d\0" % identity.inode + path, digest_size=16).digest()

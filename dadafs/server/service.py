@@ -27,6 +27,8 @@ from dadafs.rpc.messages import (
     ListRaw,
     Locate,
     ReadFragments,
+    ReadMask,
+    ReadMonitor,
     Report,
     Resolve,
 )
@@ -88,6 +90,8 @@ class RawServer:
                 List: self._in_thread(lambda r: catalog.list(r.path)),
                 ListRaw: self._in_thread(lambda r: catalog.raw_files(r.path)),
                 Describe: self._in_thread(lambda r: catalog.scan(r.path)),
+                ReadMask: self._in_thread(lambda r: catalog.mask(r.path, r.name)),
+                ReadMonitor: self._in_thread(lambda r: catalog.monitor(r.path, r.name)),
                 ListDataFiles: self._in_thread(lambda r: tuple(catalog.data_files(r.path))),
                 Locate: self._in_thread(
                     lambda r: catalog.slice(r.path, r.first, r.count, r.version)

@@ -127,6 +127,25 @@ def test_peer_joins(site: tuple[Cluster, ScanMade]) -> None:
     load(made, scan, 450)
 
 
+def test_corrections_are_the_servers_word(site: tuple[Cluster, ScanMade]) -> None:
+    made, scan = site
+    mask = np.zeros(scan.mask.shape, np.uint8)
+    mask[300:700, 900:1000] = 1
+    monitor = np.random.default_rng(1).uniform(50, 60, FRAMES)
+    rows = "".join(f"{value!r}\n" for value in monitor.tolist())
+    for name, data in (("mask.npy", b""), ("s.fio", f"%d\n Col 1 ic1 DOUBLE\n{rows}".encode())):
+        (made.raw / name).write_bytes(data)
+    np.save(made.raw / "mask.npy", mask)
+    path = "s/darkfield/roi=850,100,400,1900/mask=mask.npy/norm=ic1/background=0..63.npy"
+    found = np.load(made.mnt / path).ravel()
+    window = np.s_[:, 100:2000, 850:1250]
+    valid = ~scan.mask & (mask == 0) & (scan.frames != 65535)
+    sums = np.where(valid, scan.frames, 0)[window].sum((1, 2), dtype=np.uint64)[scan.which]
+    scaled = sums * monitor.mean() / monitor
+    np.testing.assert_allclose(found, scaled - scaled[:64].mean(), rtol=1e-12, atol=1e-6)
+    assert made.stats()["farm"]["patches_farmed"] > 0
+
+
 def test_raw_file_through_server_and_mount(site: tuple[Cluster, ScanMade]) -> None:
     made, scan = site
     source = scan.data_files[0]

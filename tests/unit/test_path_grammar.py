@@ -32,12 +32,15 @@ from dadafs.paths import (
 HORZ = Parameter("horz", "int", 1, 10_000_000, "points", "points per line")
 FIRST = Parameter("first", "int", 0, None, "", "index of the frame of the first point")
 ORDER = Parameter("order", "choice", None, None, "", "", ("raster", "snake"))
+MASK = Parameter("mask", "file", None, None, "", "", ("npy", "tif", "h5"))
+NORM = Parameter("norm", "name", None, None, "", "")
+BACKGROUND = Parameter("background", "frames", None, None, "", "")
 CHANNEL = Parameter("channel", "choice", None, None, "", "", ("x", "y"))
 RASTER = {"horz": HORZ, "first": FIRST, "order": ORDER}
 GRAMMAR = Grammar(
     {
         FRAMES: {name: PARAMETERS[name] for name in ("roi", "bin")},
-        "darkfield": {**PARAMETERS, **RASTER},
+        "darkfield": {**PARAMETERS, **RASTER, "mask": MASK, "norm": NORM, "background": BACKGROUND},
         "dpc": {**PARAMETERS, **RASTER, "channel": CHANNEL},
     },
     ("npy", "tif", "json", "npy.gz"),
@@ -60,6 +63,13 @@ def values_of(parameter: Parameter) -> st.SearchStrategy[Value]:
             return st.builds(Roi, corner, corner, edge, edge)
         case "choice":
             return st.sampled_from(parameter.choices)
+        case "file":
+            stems = st.sampled_from(["gaps", "a b", "x.y", "m=1", "ü"])
+            return st.builds("{}.{}".format, stems, st.sampled_from(parameter.choices))
+        case "name":
+            return st.sampled_from(["ic1", "Two Theta", "a.b", "npy"])
+        case "frames":
+            return st.sampled_from(["0..99", "7..7", "scan41", "a..b"])
 
 
 def parameters_of(analysis: str) -> st.SearchStrategy[paths.Parameters]:

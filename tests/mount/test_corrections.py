@@ -1,0 +1,342 @@
+"""Masks, monitors and backgrounds through a real mount, against plain numpy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import plain
+import pytest
+import tifffile
+from mounting import Site, load, until
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from dadafs.client.link import FRESH_S
+from tools.scan_maker import ScanMade, make_scan
+
+pytestmark = pytest.mark.mount
+
+HORZ, VERT = 6, 4
+Floats = NDArray[np.float64]
+
+
+def fio(horz: int, vert: int, *columns: tuple[str, Floats]) -> str:
+    """The log of a mesh, with these columns."""
+    names = "".join(f" Col {n} {name} DOUBLE\n" for n, (name, _) in enumerate(columns, 1))
+    rows = zip(*(values for _, values in columns), strict=True)
+    lines = "".join(" ".join(f"{value!r}" for value in map(float, row)) + "\n" for row in rows)
+    command = f"mesh x 0 1 {horz - 1} y 0 1 {vert - 1} 0.02"
+    return f"!\n%c\n{command}\n!\n%p\nx = 0.0\n!\n%d\n{names}{lines}"
+
+
+class Recorded(NamedTuple):
+    """A scan with its log, and another one beside it, without a sample."""
+
+    scan: ScanMade
+    monitor: Floats
+    other: ScanMade
+    other_monitor: Floats
+
+    def factors(self) -> Floats:
+        """The mean of the monitor over it at each frame; NaN where it is not positive."""
+        usable = np.where(self.monitor > 0, self.monitor, np.nan)
+        return np.asarray(np.nanmean(usable) / usable)
+
+
+@pytest.fixture(scope="module")
+def made(shared: Site) -> Recorded:
+    """`corr/sub/s` and `corr/sub/empty`."""
+    directory = shared.raw / "corr/sub"
+    scan = make_scan(directory, name="s", horz=HORZ, vert=VERT, images_per_file=10)
+    other = make_scan(directory, name="empty", horz=3, vert=2)
+    rng = np.random.default_rng(3)
+    monitor, dark = rng.uniform(900, 1100, HORZ * VERT), rng.uniform(900, 1100, 6)
+    monitor[[3, 7]] = 0, -1
+    (directory / "s.fio").write_text(fio(HORZ, VERT, ("x", monitor * 0), ("ic1", monitor)))
+    (directory / "empty.fio").write_text(fio(3, 2, ("ic1", dark)))
+    return Recorded(scan, monitor, other, dark)
+
+
+def drawn(scan: ScanMade, seed: int = 0) -> NDArray[np.bool_]:
+    """A mask as somebody may draw it: a rectangle and some pixels."""
+    mask = np.random.default_rng(seed).random(scan.detector.shape) < 0.05
+    mask[20:60, 30:50] = True
+    return mask
+
+
+def masked_counts(scan: ScanMade, mask: NDArray[np.bool_]) -> Floats:
+    return plain.counts(scan, plain.selection(scan) & ~mask)
+
+
+def reason(site: Site, path: str) -> str:
+    """Why a path is refused, in one line."""
+    with pytest.raises(FileNotFoundError):
+        (site.mnt / path).stat()
+    lines = [line for line in site.errors().splitlines() if path in line]
+    assert lines, path
+    return lines[-1]
+
+
+def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+    """In the format that the name says."""
+    match path.suffix:
+        case ".npy":
+            np.save(path, mask)
+        case ".tif":
+            tifffile.imwrite(path, mask.astype(np.uint8) * 255)
+        case ".edf":
+            rows, columns = mask.shape
+            head = (
+                f"{{\nDim_1 = {columns} ;\nDim_2 = {rows} ;\nDataType = UnsignedByte ;\n"
+                f"ByteOrder = LowByteFirst ;\n"
+            )
+            path.write_bytes(head.ljust(510).encode() + b"}\n" + mask.astype("u1").tobytes())
+        case _:
+            with h5py.File(path, "w") as file:
+                file["entry/mask"] = mask.astype(np.int8)
+
+
+@pytest.mark.parametrize(
+    "name", ["above.npy", "m.npy", "m.tif", "m.edf", "m.h5", "m.h5:entry:mask"]
+)
+def test_masks_of_all_formats(shared: Site, made: Recorded, name: str) -> None:
+    mask = drawn(made.scan)
+    file = name.partition(":")[0]
+    place = shared.raw / ("corr" if file.startswith("above") else "corr/sub")
+    write_mask(place / file, mask)
+    expected = plain.folded(masked_counts(made.scan, mask), HORZ, VERT)
+    base = f"corr/sub/s/darkfield/mask={name}"
+    assert_array_equal(shared.load(f"{base}.npy"), expected)
+    assert_array_equal(shared.load(f"{base}/horz={HORZ}.npy"), expected)
+    assert (shared.mnt / base).is_dir()
+    assert "full.npy" in os.listdir(shared.mnt / base)
+    assert expected.sum() < plain.counts(made.scan).sum()
+
+
+def test_a_mask_that_is_edited_gives_other_numbers(shared: Site, made: Recorded) -> None:
+    path = shared.raw / "corr/sub/edited.npy"
+    result = shared.mnt / "corr/sub/s/darkfield/mask=edited.npy/full.npy"
+    write_mask(path, drawn(made.scan, 1))
+    assert_array_equal(load(result).ravel(), masked_counts(made.scan, drawn(made.scan, 1)))
+    os.utime(path, ns=(0, result.stat().st_mtime_ns + 10**9))
+    write_mask(path, drawn(made.scan, 2))
+    os.utime(path, ns=(0, result.stat().st_mtime_ns + 2 * 10**9))
+    newest = path.stat().st_mtime_ns
+    until(lambda: result.stat().st_mtime_ns == newest, "the mask's time", 5 * FRESH_S + 5)
+    assert_array_equal(load(result).ravel(), masked_counts(made.scan, drawn(made.scan, 2)))
+
+
+def test_bad_masks_are_refused_in_one_line(shared: Site, made: Recorded) -> None:
+    base = shared.raw / "corr/sub"
+    np.save(base / "small.npy", np.zeros((3, 4)))
+    np.save(base / "every.npy", np.ones(made.scan.detector.shape))
+    (base / "torn.npy").write_bytes(b"\x93NUMPY\x01\0v\0{'descr'")
+    outside = shared.base / "outside.npy"
+    np.save(outside, np.zeros(made.scan.detector.shape))
+    (base / "link.npy").symlink_to(outside)
+    write_mask(base / "gaps.npy", drawn(made.scan))
+    scan = "corr/sub/s/darkfield"
+    rows, columns = made.scan.detector.shape
+    for name, said in {
+        "small.npy": f"3 x 4, but the detector has {rows} rows x {columns} columns",
+        "every.npy": "masks every pixel",
+        "torn.npy": "cannot be read as npy",
+        "gasp.npy": "did you mean 'gaps.npy'?",
+        "gaps.npy:a": "only in HDF5 files",
+    }.items():
+        assert said in reason(shared, f"{scan}/mask={name}/full.npy")
+    with pytest.raises(PermissionError):
+        (shared.mnt / f"{scan}/mask=link.npy/full.npy").stat()
+    assert "ends in one of" in reason(shared, f"{scan}/mask=gaps")
+
+
+def test_norm_scales_counts_and_leaves_ratios(shared: Site, made: Recorded) -> None:
+    factor = made.factors()
+    scan = "corr/sub/s"
+    counts = plain.counts(made.scan)
+    found = shared.load(f"{scan}/darkfield/norm=ic1.npy")
+    assert_allclose(found.ravel(), counts * factor, rtol=1e-14)
+    assert_array_equal(np.isnan(found).ravel().nonzero()[0], [3, 7])
+    plain_dpc = shared.load(f"{scan}/dpc/full.npy")
+    there = ~np.isnan(factor).reshape(VERT, HORZ)
+    normed = shared.load(f"{scan}/dpc/norm=ic1.npy")
+    assert_allclose(normed[:, there], plain_dpc[:, there], rtol=1e-11)
+    profile = shared.load(f"{scan}/radial/bins=9/full.npy")
+    scaled = shared.load(f"{scan}/radial/bins=9/norm=ic1.npy")
+    each = factor.reshape(VERT, HORZ)[..., None]
+    assert_allclose(scaled[0], profile[0] * each, rtol=1e-13)
+    assert_allclose(scaled[1], profile[1] * each, rtol=1e-13)
+    assert_array_equal(scaled[2][there], profile[2][there])
+
+
+def test_norm_of_patterns_is_a_ratio_of_sums(shared: Site, made: Recorded) -> None:
+    used = made.monitor > 0
+    valid = plain.valid(made.scan)[made.scan.which][used]
+    frames = made.scan.frames[made.scan.which][used]
+    sums = np.where(valid, frames, 0).sum(0, dtype=np.float64)
+    scale = made.monitor[used].mean() / (made.monitor[used].sum() / used.sum())
+    found = shared.load("corr/sub/s/sum/norm=ic1.npy")
+    expected = np.where(valid.any(0), sums * scale, np.nan)
+    assert found.dtype == np.float64
+    assert_allclose(found, expected, rtol=1e-13)
+    region = shared.load("corr/sub/s/average/region=0,0,3,2/norm=ic1.npy")
+    chosen = np.array([0, 1, 2, 6, 8])
+    good = plain.valid(made.scan)[made.scan.which][chosen]
+    part = np.where(good, made.scan.frames[made.scan.which][chosen], 0)
+    count = np.where(good.any(0), good.sum(0), np.nan)
+    scale = made.monitor[used].mean() / made.monitor[chosen].mean()
+    assert_allclose(region, part.sum(0) / count * scale, rtol=1e-13)
+
+
+def test_unknown_monitors_are_refused_in_one_line(shared: Site, made: Recorded) -> None:
+    del made
+    line = reason(shared, "corr/sub/s/darkfield/norm=ic2/full.npy")
+    assert "did you mean 'ic1'?; there are x, ic1" in line
+    assert "largest counts" in reason(shared, "corr/sub/s/max/norm=ic1.npy")
+    make_scan(shared.raw / "corr", name="unlogged", horz=2, vert=2)
+    line = reason(shared, "corr/unlogged/darkfield/norm=ic1/full.npy")
+    assert "no SPEC or FIO file tells of corr/unlogged" in line
+
+
+def test_monitor_of_a_spec_file(shared: Site) -> None:
+    directory = shared.raw / "corrspec"
+    scan = make_scan(directory, name="new_00042", horz=3, vert=2)
+    rows = "".join(f"{n} 0 {100 + n}\n" for n in range(5))
+    (directory / "new.dat").write_text(
+        "#F x\n\n#S 41 ascan x 0 1 1 1\n#N 1\n#L x\n7\n\n"
+        f"#S 42 mesh x 0 2 2 y 0 1 1 0.02\n#N 3\n#L x  y  Ion Chamber\n{rows}#C done\n\n"
+        "#S 43 ascan x 0 1 1 1\n#N 1\n#L x\n7\n"
+    )
+    monitor = np.array([100.0, 101, 102, 103, 104, np.nan])
+    found = shared.load("corrspec/new_00042/darkfield/norm=Ion Chamber.npy")
+    assert_allclose(found.ravel(), plain.counts(scan) * 102 / monitor, rtol=1e-14)
+
+
+def test_background_of_another_scan(shared: Site, made: Recorded) -> None:
+    counts, dark = plain.counts(made.scan), plain.counts(made.other).mean()
+    found = shared.load("corr/sub/s/darkfield/background=empty.npy")
+    assert_allclose(found.ravel(), counts - dark, rtol=1e-13)
+    assert (found < 0).any()  # never made positive
+    both = shared.load("corr/sub/s/darkfield/background=empty/norm=ic1.npy")
+    mean = made.monitor[made.monitor > 0].mean()
+    dark = (plain.counts(made.other) * mean / made.other_monitor).mean()
+    assert_allclose(both.ravel(), counts * made.factors() - dark, rtol=1e-13)
+
+
+def test_what_is_masked_in_the_background_does_not_count(shared: Site, made: Recorded) -> None:
+    other = make_scan(shared.raw / "corr/sub", name="elsewhere", horz=2, vert=2, seed=5)
+    assert (other.mask != made.scan.mask).any()
+    chosen = ~made.scan.mask & ~other.mask
+    expected = plain.counts(made.scan, chosen) - plain.counts(other, chosen).mean()
+    found = shared.load("corr/sub/s/darkfield/background=elsewhere.npy")
+    assert_allclose(found.ravel(), expected, rtol=1e-13)
+
+
+def test_background_of_ratios_is_subtracted_from_their_sums(shared: Site, made: Recorded) -> None:
+    rows, columns = np.indices(made.scan.detector.shape)
+    geometry = made.scan.geometry
+    dx, up = columns - geometry.cx, geometry.cy - rows
+
+    def sums(scan: ScanMade) -> Floats:
+        def of(frame: NDArray[np.uint16], good: NDArray[np.bool_]) -> list[float]:
+            image = np.where(good, frame, 0).astype(np.float64)
+            weights = (1, dx, -up, dx * dx, dx * up, up * up)
+            return [float((image * weight).sum()) for weight in weights]
+
+        return plain.each(scan, of)
+
+    net = sums(made.scan) - sums(made.other).mean(0)
+    found = shared.load("corr/sub/s/dpc/background=empty.npy")
+    assert found.shape == (2, VERT, HORZ)
+    counts = np.where(net[:, 0] > 0, net[:, 0], np.nan)
+    assert_allclose(found.reshape(2, -1), (net[:, 1:3] / counts[:, None]).T, rtol=1e-9)
+    found = shared.load("corr/sub/s/orientation/background=empty.npy")
+    xx, xu, uu = (net[:, 3:] / counts[:, None]).T
+    assert_allclose(found[2].ravel() + found[3].ravel(), xx + uu, rtol=1e-9)
+    twice = np.radians(2 * found[0].ravel())
+    assert_allclose(np.hypot(found[2] - found[3], 0).ravel(), np.hypot(xx - uu, 2 * xu), rtol=1e-8)
+    assert_allclose(np.cos(twice), (xx - uu) / np.hypot(xx - uu, 2 * xu), atol=1e-8)
+
+
+def test_background_of_frames_of_the_scan(shared: Site, made: Recorded) -> None:
+    first = plain.counts(made.scan)[2:8].mean()
+    found = shared.load("corr/sub/s/darkfield/background=2..7.npy")
+    assert_allclose(found.ravel(), plain.counts(made.scan) - first, rtol=1e-13)
+    frames, valid = made.scan.frames[made.scan.which], plain.valid(made.scan)[made.scan.which]
+    image = np.where(valid, frames, 0).astype(np.float64)
+    mean = image.sum(0) / np.where(valid.any(0), valid.sum(0), np.nan)
+    less = image[:3].sum(0) / np.where(valid[:3].any(0), valid[:3].sum(0), np.nan)
+    found = shared.load("corr/sub/s/average/background=0..2.npy")
+    assert_allclose(found, mean - less, rtol=1e-12, atol=1e-12)
+    found = shared.load("corr/sub/s/sum/background=0..2.npy")
+    assert_allclose(found, (mean - less) * valid.sum(0), rtol=1e-11, atol=1e-10)
+    tiles = shared.load("corr/sub/s/composite/roi=100,100,8,8/background=0..2.npy")
+    window = np.s_[..., 100:108, 100:108]
+    each = np.where(valid, image, np.nan)[window]
+    expected = (each - less[window]).reshape(VERT, HORZ, 8, 8).swapaxes(1, 2)
+    assert_allclose(tiles, expected.reshape(VERT * 8, HORZ * 8), rtol=1e-12, atol=1e-12)
+
+
+def test_background_of_profiles_adds_its_error(shared: Site, made: Recorded) -> None:
+    del made
+    base = "corr/sub/{}/radial/bins=7/rmin=0/rmax=90/"
+    own = shared.load(base.format("s") + "full.npy")
+    dark = shared.load(base.format("empty") + "full.npy").reshape(3, -1, 7)
+    found = shared.load(base.format("s") + "background=empty.npy")
+    assert_allclose(found[0], own[0] - dark[0].mean(0), rtol=1e-12, atol=1e-15)
+    error = np.sqrt(own[1] ** 2 + (dark[1] ** 2).sum(0) / len(dark[1]) ** 2)
+    assert_allclose(found[1], error, rtol=1e-12)
+    assert_array_equal(found[2], own[2])
+
+
+def test_backgrounds_without_meaning_are_refused_in_one_line(shared: Site, made: Recorded) -> None:
+    del made
+    base = "corr/sub/s/{}/background={}.npy"
+    assert "24 frames, 0 to 23" in reason(shared, base.format("dpc", "0..24"))
+    assert "did you mean empty or" in reason(shared, base.format("dpc", "empt"))
+    assert "first frame is after" in reason(shared, base.format("dpc", "4..3"))
+    assert "largest counts" in reason(shared, base.format("max", "empty"))
+    make_scan(shared.raw / "corr/sub", name="wide", horz=2, vert=2, dtype="uint32")
+    assert "the frames differ" in reason(shared, base.format("dpc", "wide"))
+
+
+def test_provenance_names_what_corrected(shared: Site, made: Recorded) -> None:
+    write_mask(shared.raw / "corr/sub/prov.npy", drawn(made.scan))
+    path = "corr/sub/s/darkfield/mask=prov.npy/norm=ic1/background=empty.h5"
+    with h5py.File(shared.mnt / path) as file:
+        found: dict[str, object] = {}
+        file.visititems(
+            lambda name, item: (
+                found.update({name.rpartition("/")[2]: item[()]})
+                if isinstance(item, h5py.Dataset) and item.ndim == 0
+                else None
+            )
+        )
+    assert found["mask"] == b"prov.npy"
+    assert found["norm"] == b"ic1"
+    assert found["background"] == b"empty"
+    assert found["background_frames"] == 6
+    assert found["norm_mean"] == pytest.approx(made.monitor[made.monitor > 0].mean(), rel=1e-15)
+
+
+def test_uncorrected_patches_are_shared(shared: Site, made: Recorded) -> None:
+    """Norm and background need no other pass over the frames than the plain map."""
+    del made
+    shared.load("corr/sub/s/darkfield/roi=7,7,90,90.npy")
+    shared.load("corr/sub/empty/darkfield/roi=7,7,90,90.npy")
+    with shared.computing(frames=0):
+        shared.load("corr/sub/s/darkfield/roi=7,7,90,90/norm=ic1/background=empty.npy")
+
+
+def test_the_readme_tells_of_them(shared: Site, made: Recorded) -> None:
+    del made
+    text = (shared.mnt / "corr/sub/s/darkfield/README.txt").read_text()
+    assert all(f"  {name}=" in text for name in ("mask", "norm", "background"))
+    assert "norm=" not in (shared.mnt / "corr/sub/s/max/README.txt").read_text()
+    about = json.loads((shared.mnt / "corr/sub/s/scan.json").read_text())
+    assert about["frames"] == HORZ * VERT
