@@ -1,4 +1,4 @@
-"""Programs that know nothing of us open results on the mount: each cell of docs/containers.md."""
+"""Programs that know nothing of us open files of the mount: each cell of the README's table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fabio
 import h5py
 import hdf5plugin  # noqa: F401  registers its filters
 import imageio.v3 as imageio
@@ -19,7 +20,9 @@ import tifffile
 from mounting import Site, contents
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+from PIL import Image
 
+from dadafs.containers import CONTAINERS
 from tools.scan_maker import make_scan
 
 pytestmark = pytest.mark.mount
@@ -70,6 +73,16 @@ def channel(scan: Path, stem: str) -> tuple[str, NDArray[Any]]:
         names = [result.attrs["signal"], *result.attrs.get("auxiliary_signals", [])]
     whole = array(scan, stem)
     return names[-1], whole[-1] if len(names) > 1 else whole
+
+
+def first(array: NDArray[Any]) -> NDArray[Any]:
+    """The first channel."""
+    return array[0] if array.ndim == 3 else array
+
+
+def sentinel(frame: NDArray[Any]) -> NDArray[np.bool_]:
+    """The pixels that were not measured."""
+    return np.asarray(frame == np.iinfo(frame.dtype).max)
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -206,6 +219,97 @@ def test_silx_finds_the_plot_in_h5(scan: Path, stem: str) -> None:
         assert lengths == list(expected.shape)
 
 
+@pytest.mark.parametrize("stem", [*MAPS, "frames/000003"])
+def test_pillow_reads_tif(scan: Path, stem: str) -> None:
+    """The first page; imageio, which reads by tifffile, all of them."""
+    expected = array(scan, stem)
+    path = scan / f"{stem}.tif"
+    with Image.open(path) as picture:
+        assert_array_equal(np.asarray(picture), first(expected).astype(np.asarray(picture).dtype))
+    found = imageio.imread(path)
+    assert_array_equal(found, expected.astype(found.dtype))
+
+
+@pytest.mark.parametrize("stem", [*MAPS, "sum/full", "frames/000003"])
+def test_pillow_reads_png(scan: Path, stem: str) -> None:
+    """What is not a number is transparent, all else is not."""
+    expected = array(scan, stem)
+    with Image.open(scan / f"{stem}.png") as picture:
+        found = np.asarray(picture.convert("RGBA"))
+    assert_array_equal(found, imageio.imread(scan / f"{stem}.png", mode="RGBA"))
+    blank = np.isnan(first(expected)) if expected.dtype.kind == "f" else sentinel(expected)
+    if stem != "sum/full":
+        assert_array_equal(found[..., 3] == 0, blank)
+
+
+@pytest.mark.parametrize("stem", [*MAPS, "sum/full", "frames/000003"])
+def test_fabio_reads_npy(scan: Path, stem: str) -> None:
+    """Channels are frames to it."""
+    expected = array(scan, stem)
+    with fabio.open(str(scan / f"{stem}.npy")) as opened:
+        found = np.stack([opened.get_frame(number).data for number in range(opened.nframes)])
+    assert_array_equal(found.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("stem", [*MAPS, "sum/full", "frames/000003"])
+def test_fabio_reads_tif(scan: Path, stem: str) -> None:
+    found = fabio.open(str(scan / f"{stem}.tif")).data
+    assert_array_equal(found, first(array(scan, stem)).astype(found.dtype))
+
+
+@pytest.mark.parametrize("stem", ["darkfield/horz=7", "dpc/horz=6", "sum/full", "frames/000003"])
+def test_fabio_reads_h5(scan: Path, stem: str) -> None:
+    name, expected = channel(scan, stem)
+    found = fabio.open(f"{scan}/{stem}.h5::/entry/result/{name}").data
+    assert_array_equal(found, expected)
+
+
+def test_fabio_reads_raw(scan: Path) -> None:
+    master = fabio.open(str(scan / "raw/foreign_master.h5"))
+    assert master.nframes == 24
+    assert_array_equal(master.get_frame(3).data, array(scan, "frames/000003"))
+
+
+def test_h5py_opens_raw(scan: Path) -> None:
+    """Through the external link to the data file, which is on the mount too."""
+    with h5py.File(scan / "raw/foreign_master.h5", "r") as file:
+        assert_array_equal(file["entry/data/data_000001"][3], array(scan, "frames/000003"))
+
+
+def test_silx_opens_raw(scan: Path) -> None:
+    """What `silx view` shows when it opens a master."""
+    silx = pytest.importorskip("silx.io", reason="silx is missing: tools/setup test installs it")
+    with silx.open(str(scan / "raw/foreign_master.h5")) as file:
+        assert_array_equal(file["entry/data/data_000001"][3], array(scan, "frames/000003"))
+
+
+def test_hdf5_tools_list_raw(scan: Path) -> None:
+    listed = run("h5ls", "-r", "-E", scan / "raw/foreign_master.h5").decode()
+    assert "data_000001" in listed
+    assert "{24/Inf, 70, 64}" in listed
+
+
+@pytest.mark.parametrize("ending", [*CONTAINERS, "raw"])
+def test_copies_are_the_files(scan: Path, ending: str, tmp_path: Path) -> None:
+    """Of cp, rsync and tar, times included; rsync then has nothing more to do."""
+    path = scan / f"dpc/horz=6.{ending}"
+    if ending == "raw":
+        path = scan / "raw/foreign_master.h5"
+    expected = contents(path)
+    for command in (
+        ["cp", "--preserve=timestamps", path, tmp_path / "cp"],
+        ["rsync", "--times", path, tmp_path / "rsync"],
+        ["tar", "-C", path.parent, "-cf", tmp_path / "a.tar", path.name],
+        ["tar", "-C", tmp_path, "-xf", tmp_path / "a.tar"],
+    ):
+        run(*command)
+    for copy in (tmp_path / "cp", tmp_path / "rsync", tmp_path / path.name):
+        assert copy.read_bytes() == expected
+        assert int(copy.stat().st_mtime) == int(path.stat().st_mtime)
+    again = run("rsync", "--times", "--itemize-changes", path, tmp_path / "rsync")
+    assert again == b""
+
+
 def test_bins_are_the_same_in_every_container(scan: Path) -> None:
     """Without limits their places follow from the pixels: known when read, not at stat."""
     stem = "radial/bins=7/full"
@@ -231,9 +335,27 @@ def test_examples_of_the_documents_run(scan: Path, name: str) -> None:
     assert "the same: False" not in out
 
 
-def test_table_in_the_documents_names_tests_that_exist() -> None:
-    text = (EXAMPLES.parent / "containers.md").read_text()
-    named = {word.strip("`") for word in text.split() if word.startswith("`test_")}
-    here = {name for name in globals() if name.startswith("test_")}
-    assert named
-    assert named <= here
+def test_every_cell_of_the_table_is_a_test_and_every_test_a_cell() -> None:
+    """A cell is a test of this module that runs the container of its column, or a dash."""
+    text = (EXAMPLES.parents[1] / "README.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|") and "`test_" in line]
+    head = next(line for line in text.splitlines() if line.endswith("| raw |"))
+    columns = [cell.strip() for cell in head.strip("|").split("|")][1:]
+    assert columns == [*CONTAINERS, "raw"]
+    named = set()
+    for line in lines:
+        program, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        assert len(cells) == len(columns), program
+        for column, cell in zip(columns, cells, strict=True):
+            if cell == "-":
+                continue
+            name = cell.strip("`")
+            assert callable(globals().get(name)), f"{program}, {column}: no test {name}"
+            assert name.endswith(f"_{column}") or name == "test_copies_are_the_files", name
+            named.add(name)
+    reads = {name for name in globals() if name.startswith("test_")}
+    assert named == reads - {
+        "test_bins_are_the_same_in_every_container",
+        "test_examples_of_the_documents_run",
+        "test_every_cell_of_the_table_is_a_test_and_every_test_a_cell",
+    }
