@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
     geometry: Geometry | None = None
     bins: int | None = None
     bin: int | None = None
+    heal: int | None = None
     extra: tuple[tuple[str, float], ...] = ()
     height: int | None = None
     """Rows of the detector: bounds the moments where there is no roi."""

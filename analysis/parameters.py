@@ -80,9 +80,18 @@ PARAMETERS: dict[str, Parameter] = {
             "qmax", "float", 0, None, "1/nm", "only pixels of at most this scattering vector"
         ),
         Parameter("bins", "int", 1, MAX_BINS, "", "number of equal bins of a profile"),
+        Parameter(
+            "heal", "int", 0, 1, "", "1: masked pixels take what is opposite to them (Friedel)"
+        ),
     )
 }
 """Every detector-plane parameter by its name, in the order of listings."""
 
 SELECTION = ("roi", "cx", "cy", "rmin", "rmax", "qmin", "qmax")
 """Parameters of every analysis that works on a selection S of pixels."""
+
+HEALED = (*SELECTION, "heal")
+"""The same where masked pixels of S can be healed."""
+
+PLANE = ("roi", "cx", "cy", "heal")
+"""Parameters of an analysis that keeps the pixels apart; only healing needs the beam centre."""

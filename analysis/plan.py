@@ -68,6 +68,8 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """Edge, in pixels, of the squares summed into one (frames, composite)."""
     extra: tuple[tuple[str, float], ...] = ()
     """Further parameters of the pass, sorted by name (plug-ins)."""
+    heal: int | None = None
+    """1: masked pixels take the counts opposite to them; only where there is a mask."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -45,8 +45,9 @@ def plan_for(
     limits = _limits(settings, roi or Roi(0, 0, width, height), ends)
     if kept_geometry is None and ("qmin" in limits or "qmax" in limits):
         kept_geometry = settings.geometry
+    heal = 1 if settings.heal and mask else None
     cx = cy = None
-    if limits or "cx" in uses or "cy" in uses:
+    if limits or heal or "cx" in uses or "cy" in uses:
         cx, cy = _centre(settings)
     return Plan(
         reduction=reduction.name,
@@ -66,6 +67,7 @@ def plan_for(
         bins=_bins(analysis, settings) if "bins" in uses else None,
         bin=settings.bin or 1 if "bin" in uses else None,
         extra=settings.extra if "extra" in uses else (),
+        heal=heal,
     )
 
 

@@ -37,7 +37,12 @@ def selected(plan: Plan) -> NDArray[np.bool_]:
     The sentinel is a property of each frame and stays with the kernels. Limits are inclusive.
     ValueError where the plan has limits but not the centre or geometry they need.
     """
-    inside = ~plan.invalid()
+    return area(plan) & ~plan.invalid()
+
+
+def area(plan: Plan) -> NDArray[np.bool_]:
+    """S but for the mask: roi, radius and q limits of `plan`. ValueError as `selected`."""
+    inside = np.ones(plan.shape, np.bool_)
     if plan.roi is not None:
         roi = np.zeros(plan.shape, np.bool_)
         x, y, w, h = plan.roi.x, plan.roi.y, plan.roi.w, plan.roi.h

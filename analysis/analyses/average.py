@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.parameters import PLANE
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -45,7 +46,7 @@ AVERAGE = Analysis(
         "mean counts of each pixel over the frames in which it is valid; NaN where it is masked"
     ),
     channels=(Channel("intensity", "counts", "mean over the frames"),),
-    parameters=("roi",),
+    parameters=PLANE,
     reduction="patterns",
     finish=finish,
     additive=Additive(("counts", "fixed"), parts, of_parts),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.parameters import PLANE
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -57,7 +58,7 @@ COMPOSITE = Analysis(
         " tiled in raster order; NaN where no pixel of a square is valid"
     ),
     channels=(Channel("counts", "counts", "sum over the valid pixels of a square"),),
-    parameters=("roi", "bin"),
+    parameters=(*PLANE, "bin"),
     reduction="frame",
     finish=finish,
     additive=Additive(("counts",), parts, of_parts),

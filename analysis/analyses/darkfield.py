@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings
-from analysis.parameters import SELECTION
+from analysis.parameters import HEALED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -40,7 +40,7 @@ DARKFIELD = Analysis(
     title="scattered counts",
     definition="sum of the counts over the selected valid pixels: sum_S I",
     channels=(Channel("counts", "counts", "sum_S I"),),
-    parameters=SELECTION,
+    parameters=HEALED,
     reduction="moments",
     finish=finish,
     additive=Additive(("counts",), parts, of_parts),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.centred import centred, per_count, total
 from analysis.definition import Additive, Analysis, Channel, Settings
-from analysis.parameters import SELECTION
+from analysis.parameters import HEALED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ DPC = Analysis(
         Channel("x", "px", "sum_S I dx / sum_S I"),
         Channel("y", "px", "sum_S I dy / sum_S I, positive downwards"),
     ),
-    parameters=SELECTION,
+    parameters=HEALED,
     reduction="moments",
     finish=finish,
     additive=Additive(("counts",) * 3, parts, of_parts),

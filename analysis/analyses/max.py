@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Analysis, Channel, Settings
+from analysis.parameters import PLANE
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
@@ -27,7 +28,7 @@ MAX = Analysis(
     title="maximum of frames",
     definition="largest counts of each pixel in any frame; 0 where it is masked",
     channels=(Channel("counts", "counts", "maximum over the frames"),),
-    parameters=("roi",),
+    parameters=PLANE,
     reduction="patterns",
     finish=finish,
     uncorrected="the largest counts of single frames do not add up; take average",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.centred import centred, per_count, total
 from analysis.definition import Additive, Analysis, Channel, Settings
-from analysis.parameters import SELECTION
+from analysis.parameters import HEALED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -120,7 +120,7 @@ ORIENTATION = Analysis(
         Channel("l1", "px^2", "larger eigenvalue of M"),
         Channel("l2", "px^2", "smaller eigenvalue of M"),
     ),
-    parameters=SELECTION,
+    parameters=HEALED,
     reduction="moments",
     finish=finish,
     additive=Additive(("counts",) * 4, parts, of_parts),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.analyses.average import parts
 from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.parameters import PLANE
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
@@ -34,7 +35,7 @@ SUM = Analysis(
     title="sum of frames",
     definition="sum of the counts of each pixel over all frames; 0 where it is masked",
     channels=(Channel("counts", "counts", "sum over the frames"),),
-    parameters=("roi",),
+    parameters=PLANE,
     reduction="patterns",
     finish=finish,
     additive=Additive(("counts", "fixed"), parts, of_parts),

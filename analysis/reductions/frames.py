@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from analysis.healing import opposite
 from analysis.plan import Plan
 from analysis.selection import selected
 from analysis.version import code_version
@@ -32,6 +33,7 @@ class PreparedFrame:
         self._plan = plan
         self._shape, self._dtype = frame_values(plan)
         self._selected = None if plan.bin is None else selected(plan)
+        self._healed, self._opposite = opposite(plan)
 
     @property
     def value_shape(self) -> tuple[int, ...]:
@@ -58,7 +60,12 @@ class PreparedFrame:
         assert edge is not None
         rows, columns = self._shape
         squares = (slice(rows * edge), slice(columns * edge))
-        valid = (self._selected & (frame != self._plan.sentinel))[window][squares]
+        good = self._selected & (frame != self._plan.sentinel)
+        if self._healed.size:
+            frame = frame.copy()
+            frame.reshape(-1)[self._healed] = frame.reshape(-1)[self._opposite]
+            good.reshape(-1)[self._healed] = frame.reshape(-1)[self._healed] != self._plan.sentinel
+        valid = good[window][squares]
         counts = np.where(valid, frame[window][squares], 0)
         split = (rows, edge, columns, edge)
         sums = counts.reshape(split).sum(axis=(1, 3), dtype=np.uint64)
@@ -78,7 +85,7 @@ class Frames:
     """The pass behind `frames/`."""
 
     name = "frame"
-    version = code_version("analysis.reductions.frames", "analysis.selection")
+    version = code_version("analysis.reductions.frames", "analysis.selection", "analysis.healing")
     uses: frozenset[str] = frozenset({"bin"})
 
     def prepare(self, plan: Plan) -> PreparedFrame:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from analysis.healing import mirror, opposite, pixels
 from analysis.kernels import COMMON
 from analysis.kernels.codecs import (
     Blocks,
@@ -19,6 +21,8 @@ from analysis.kernels.codecs import (
     plain_pixels,
 )
 from analysis.plan import Plan
+from analysis.reductions.base import Prepared
+from analysis.reductions.healed import Healed
 from analysis.selection import selected
 from analysis.version import code_version
 
@@ -37,12 +41,13 @@ class PreparedMoments:
     value_shape = (len(COLUMNS),)
     value_dtype = np.dtype(np.uint64)
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Over the pixels `chosen`, else over S."""
         from analysis.kernels import moments  # loads numba, which only those who compute need
 
         self._kernels = moments
         self._plan = plan
-        self._selection = pack_selection(selected(plan))
+        self._selection = pack_selection(selected(plan) if chosen is None else chosen)
         self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
@@ -95,12 +100,13 @@ class PreparedCounts:
     value_shape = (1,)
     value_dtype = np.dtype(np.uint64)
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Over the pixels `chosen`, else over S."""
         from analysis.kernels import sums
 
         self._kernels = sums
         self._plan = plan
-        self._selection = pack_selection(selected(plan))
+        self._selection = pack_selection(selected(plan) if chosen is None else chosen)
         self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
@@ -138,18 +144,47 @@ class PreparedCounts:
         return True
 
 
+def _add(values: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
+    values += more
+
+
+def _add_mirrored(
+    mirrors: tuple[int, int], values: NDArray[np.uint64], more: NDArray[np.uint64]
+) -> None:
+    """Add moments (6,) of pixels as if they were at a - x and b - y. Exact modulo 2^64."""
+    a, b = (np.uint64(one % 2**64) for one in mirrors)
+    two = np.uint64(2)
+    with np.errstate(over="ignore"):  # that is what modulo means
+        total, x, y, xx, xy, yy = more
+        values[0] += total
+        values[1] += a * total - x
+        values[2] += b * total - y
+        values[3] += a * a * total - two * a * x + xx
+        values[4] += a * b * total - a * y - b * x + xy
+        values[5] += b * b * total - two * b * y + yy
+
+
 class Moments:
     """The pass that serves darkfield, dpc and orientation."""
 
     name = "moments"
     version = code_version(
-        "analysis.reductions.moments", "analysis.selection", "analysis.kernels.moments", *COMMON
+        "analysis.reductions.moments",
+        "analysis.selection",
+        "analysis.healing",
+        "analysis.reductions.healed",
+        "analysis.kernels.moments",
+        *COMMON,
     )
     uses: frozenset[str] = frozenset()
 
-    def prepare(self, plan: Plan) -> PreparedMoments:
+    def prepare(self, plan: Plan) -> Prepared:
         """Build the selection of `plan`."""
-        return PreparedMoments(plan)
+        _, sources = opposite(plan)
+        if not sources.size:
+            return PreparedMoments(plan)
+        other = PreparedMoments(plan, pixels(plan, sources))
+        return Healed(PreparedMoments(plan), other, partial(_add_mirrored, mirror(plan)))
 
 
 class Counts:
@@ -159,11 +194,16 @@ class Counts:
     version = code_version(
         "analysis.reductions.moments",
         "analysis.selection",
+        "analysis.healing",
+        "analysis.reductions.healed",
         "analysis.kernels.sums",
         *COMMON,
     )
     uses: frozenset[str] = frozenset()
 
-    def prepare(self, plan: Plan) -> PreparedCounts:
+    def prepare(self, plan: Plan) -> Prepared:
         """Build the selection of `plan`."""
-        return PreparedCounts(plan)
+        _, sources = opposite(plan)
+        if not sources.size:
+            return PreparedCounts(plan)
+        return Healed(PreparedCounts(plan), PreparedCounts(plan, pixels(plan, sources)), _add)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from analysis.healing import opposite, pixels
 from analysis.kernels import COMMON
 from analysis.kernels.codecs import (
     Blocks,
@@ -57,7 +58,9 @@ class PreparedPattern:
         self._kernels = patterns
         self._plan = plan
         self._selected = selected(plan)
-        self._selection = pack_selection(self._selected)
+        self._healed, self._opposite = opposite(plan)
+        self._selection = pack_selection(self._selected | pixels(plan, self._opposite))
+        self._selected.reshape(-1)[self._healed] = True
         self._roi = plan.roi or Roi(0, 0, plan.width, plan.height)
         self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
@@ -104,13 +107,9 @@ class PreparedPattern:
 
         All are 0 where a pixel is not selected.
         """
-        shape, roi = self._plan.shape, self._roi
-        window = slice(roi.y, roi.y + roi.h), slice(roi.x, roi.x + roi.w)
-        sums, largest, missing = (array.reshape(shape)[window] for array in _arrays(pattern))
         out = np.empty(self.value_shape, np.uint64)
-        out[0] = sums
-        out[1] = largest
-        out[2] = np.where(self._selected[window], pattern.frames - missing.astype(np.int64), 0)
+        for number, layer in enumerate(self._windows(pattern)):
+            out[number] = layer
         return out
 
     def layers(self, pattern: Pattern) -> tuple[NDArray[Any], ...]:
@@ -118,11 +117,27 @@ class PreparedPattern:
 
         As uint64 a 4M pattern takes 107 MB; like this it is sent and kept in 18 to 36 MB.
         """
-        shape, roi = self._plan.shape, self._roi
-        window = slice(roi.y, roi.y + roi.h), slice(roi.x, roi.x + roi.w)
-        sums, largest, missing = (array.reshape(shape)[window] for array in _arrays(pattern))
-        valid = np.where(self._selected[window], np.uint32(pattern.frames) - missing, 0)
-        return narrowed(sums), narrowed(largest), narrowed(valid)
+        return tuple(narrowed(layer) for layer in self._windows(pattern))
+
+    def _windows(self, pattern: Pattern) -> Iterator[NDArray[Any]]:
+        """Sum, max and number of valid frames in the roi, one after another."""
+        yield self._window(pattern.sums)
+        yield self._window(pattern.largest)
+        missing = self._window(pattern.missing)
+        chosen = self._cut(self._selected)
+        yield np.where(chosen, np.uint32(pattern.frames) - missing, np.uint32(0))
+
+    def _window(self, layer: NDArray[Any]) -> NDArray[Any]:
+        """A layer in the roi, what is healed of it taken from the opposite pixels."""
+        if self._healed.size:
+            filled = np.where(self._selected.reshape(-1), layer, layer.dtype.type(0))
+            filled[self._healed] = layer[self._opposite]
+            layer = filled
+        return self._cut(layer.reshape(self._plan.shape))
+
+    def _cut(self, plane: NDArray[Any]) -> NDArray[Any]:
+        roi = self._roi
+        return plane[roi.y : roi.y + roi.h, roi.x : roi.x + roi.w]
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """The values of a single decoded frame, into `out` (3, rows, columns)."""
@@ -166,7 +181,11 @@ class Patterns:
 
     name = "patterns"
     version = code_version(
-        "analysis.reductions.patterns", "analysis.selection", "analysis.kernels.patterns", *COMMON
+        "analysis.reductions.patterns",
+        "analysis.selection",
+        "analysis.healing",
+        "analysis.kernels.patterns",
+        *COMMON,
     )
     uses: frozenset[str] = frozenset()
 

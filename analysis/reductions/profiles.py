@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
+from analysis.healing import covered, opposite, pixels
 from analysis.kernels import COMMON
 from analysis.kernels.codecs import (
     Blocks,
@@ -20,6 +21,8 @@ from analysis.kernels.codecs import (
     plain_pixels,
 )
 from analysis.plan import Plan
+from analysis.reductions.base import Prepared
+from analysis.reductions.healed import Healed
 from analysis.selection import offsets, scattering_vector, selected
 from analysis.version import code_version
 
@@ -55,7 +58,7 @@ def _edges(plan: Plan, chosen: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         return np.linspace(0.0, 360.0, bins + 1)
     lo, hi = (plan.rmin, plan.rmax) if plan.geometry is None else (plan.qmin, plan.qmax)
     if lo is None or hi is None:
-        lo, hi = _span(plan, selected(plan) if chosen is None else chosen, lo, hi)
+        lo, hi = _span(plan, covered(plan) if chosen is None else chosen, lo, hi)
     if lo == hi:
         lo, hi = lo - 0.5, hi + 0.5
     if not lo < hi:
@@ -95,9 +98,10 @@ def _coordinates(plan: Plan) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         yield rows, r if plan.geometry is None else scattering_vector(r, plan.geometry)
 
 
-def bin_table(
-    plan: Plan, chosen: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.uint64]]:
+Binned: TypeAlias = tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.uint64]]
+
+
+def bin_table(plan: Plan, chosen: NDArray[np.bool_]) -> Binned:
     """(selected pixels that are in a bin, bin of each pixel (height, width), pixels by bin)."""
     ends = _edges(plan, chosen)
     bins = ends.size - 1
@@ -114,6 +118,27 @@ def bin_table(
     return inside, table, counts
 
 
+def healed_tables(plan: Plan) -> tuple[Binned, Binned]:
+    """As `bin_table`: of S, and of the pixels that stand in for masked ones, in the bins of these.
+
+    The ends of a radial profile without limits are those of S with what is healed of it.
+    """
+    targets, sources = opposite(plan)
+    inside, table, counts = bin_table(plan, covered(plan))
+    there = inside.reshape(-1)[targets]
+    targets, sources = targets[there], sources[there]
+    other = np.zeros_like(table)
+    other.reshape(-1)[sources] = table.reshape(-1)[targets]
+    own = inside.copy()
+    own.reshape(-1)[targets] = False
+    healed = np.bincount(table.reshape(-1)[targets], minlength=counts.size).astype(np.uint64)
+    return (own, table, counts - healed), (pixels(plan, sources), other, healed)
+
+
+def _add(values: NDArray[np.uint64], more: NDArray[np.uint64]) -> None:
+    values += more
+
+
 class PreparedProfile:
     """A profile of the pixels in one selection, uint64 (2, bins), exact modulo 2^64.
 
@@ -123,12 +148,12 @@ class PreparedProfile:
 
     value_dtype = np.dtype(np.uint64)
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, binned: Binned) -> None:
         from analysis.kernels import profiles  # loads numba, which only those who compute need
 
         self._kernels = profiles
         self._plan = plan
-        inside, table, self._static = bin_table(plan, selected(plan))
+        inside, table, self._static = binned
         self._selection = pack_selection(inside)
         self._table = table.reshape(-1)
         self._table.flags.writeable = self._static.flags.writeable = False
@@ -176,18 +201,26 @@ class Profile:
     """The passes behind `radial` and `azimuthal`."""
 
     version = code_version(
-        "analysis.reductions.profiles", "analysis.selection", "analysis.kernels.profiles", *COMMON
+        "analysis.reductions.profiles",
+        "analysis.selection",
+        "analysis.healing",
+        "analysis.reductions.healed",
+        "analysis.kernels.profiles",
+        *COMMON,
     )
 
     def __init__(self, name: str, uses: frozenset[str]) -> None:
         self.name = name
         self.uses = uses
 
-    def prepare(self, plan: Plan) -> PreparedProfile:
+    def prepare(self, plan: Plan) -> Prepared:
         """Build the selection and the table of bins of `plan`."""
         if plan.reduction != self.name:
             raise ValueError(f"a plan for {plan.reduction}, not {self.name}")
-        return PreparedProfile(plan)
+        if not plan.heal:
+            return PreparedProfile(plan, bin_table(plan, selected(plan)))
+        own, other = healed_tables(plan)
+        return Healed(PreparedProfile(plan, own), PreparedProfile(plan, other), _add)
 
 
 RADIAL = Profile("radial", frozenset({"cx", "cy", "geometry", "bins"}))

@@ -37,6 +37,7 @@ Every scan is a directory. Opening a file in it computes what its name says, and
   cp {scan}/dpc/mask=gaps.tif/full.npy /tmp/              with a mask that lies beside the scan
   cp {scan}/darkfield/norm=ic1/full.npy /tmp/             per count of a monitor in its log
   cp {scan}/darkfield/background=0..9/full.npy /tmp/      less the mean of frames, or of a scan
+  cp {scan}/orientation/heal=1/full.npy /tmp/             gaps filled from opposite to them
   cp {scan}/orientation/full.png /tmp/                    to look at
   cat {scan}/README.txt {scan}/scan.json                  what a scan is and has
   ls {scan}/raw                                           its own files, byte for byte

@@ -143,6 +143,14 @@ def test_corrections_are_the_servers_word(site: tuple[Cluster, ScanMade]) -> Non
     sums = np.where(valid, scan.frames, 0)[window].sum((1, 2), dtype=np.uint64)[scan.which]
     scaled = sums * monitor.mean() / monitor
     np.testing.assert_allclose(found, scaled - scaled[:64].mean(), rtol=1e-12, atol=1e-6)
+    found = np.load(made.mnt / "s/max/heal=1/region=0,0,32,1.npy")
+    gap = np.argwhere(scan.mask & (found > 0))
+    assert len(gap) > 1000
+    mirrored = np.floor(2 * np.array([scan.geometry.cy, scan.geometry.cx]) + 0.5) - gap
+    there, across = mirrored.astype(int).T
+    frames = np.where(scan.frames == 65535, 0, scan.frames)
+    counts = frames[scan.which[:32], there[:, None], across[:, None]]
+    np.testing.assert_array_equal(found[tuple(gap.T)], counts.max(1))
     assert made.stats()["farm"]["patches_farmed"] > 0
 
 

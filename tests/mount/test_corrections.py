@@ -305,6 +305,54 @@ def test_backgrounds_without_meaning_are_refused_in_one_line(shared: Site, made:
     assert "the frames differ" in reason(shared, base.format("dpc", "wide"))
 
 
+def healed(made: ScanMade, mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    """The distinct frames with their masked pixels taken from opposite, and their valid pixels."""
+    rows, columns = np.nonzero(mask)
+    height, width = mask.shape
+    there = np.floor(2 * made.geometry.cy + 0.5).astype(int) - rows
+    across = np.floor(2 * made.geometry.cx + 0.5).astype(int) - columns
+    good = (there >= 0) & (there < height) & (across >= 0) & (across < width)
+    good[good] &= ~mask[there[good], across[good]]
+    frames, valid = made.frames.copy(), np.broadcast_to(~mask, made.frames.shape).copy()
+    frames[:, rows[good], columns[good]] = made.frames[:, there[good], across[good]]
+    valid[:, rows[good], columns[good]] = True
+    return frames, valid & (frames != np.iinfo(frames.dtype).max)
+
+
+def test_heal_fills_what_is_masked(shared: Site, made: Recorded) -> None:
+    scan = made.scan
+    write_mask(shared.raw / "corr/sub/heal.npy", drawn(scan, 7))
+    mask = scan.mask | drawn(scan, 7)
+    frames, valid = healed(scan, mask)
+    assert valid.sum() > (~mask & (scan.frames != 65535)).sum()
+    counts = np.where(valid, frames, 0).astype(np.float64)
+    found = shared.load("corr/sub/s/darkfield/heal=1/mask=heal.npy.npy")
+    assert_array_equal(found.ravel(), counts.sum((1, 2))[scan.which])
+    every = scan.which
+    found = shared.load("corr/sub/s/sum/heal=1/mask=heal.npy.npy")
+    assert_array_equal(found, counts[every].sum(0))
+    tiles = shared.load("corr/sub/s/composite/heal=1/mask=heal.npy/roi=28,18,12,12.npy")
+    window = np.s_[..., 18:30, 28:40]
+    expected = np.where(valid, counts, np.nan)[window][every].reshape(VERT, HORZ, 12, 12)
+    assert_array_equal(tiles, expected.swapaxes(1, 2).reshape(VERT * 12, HORZ * 12))
+    columns = np.arange(scan.detector.shape[1])
+    x = (counts * (columns - scan.geometry.cx)).sum((1, 2)) / counts.sum((1, 2))
+    found = shared.load("corr/sub/s/dpc/channel=x/heal=1/mask=heal.npy.npy")
+    assert_allclose(found.ravel(), x[every], rtol=1e-9, atol=1e-9)
+    with shared.computing(frames=0):
+        shared.load("corr/sub/s/dpc/channel=y/heal=1/mask=heal.npy.npy")
+
+
+def test_heal_needs_a_centre(shared: Site) -> None:
+    scan = make_scan(shared.raw / "lone", name="l", horz=3, vert=2, master=False)
+    rows, columns = scan.detector.shape
+    np.save(shared.raw / "lone/m.npy", np.eye(rows, columns))
+    line = reason(shared, "lone/l/darkfield/heal=1/mask=m.npy.npy")
+    assert "the beam centre is unknown: give cx= and cy=" in line
+    centre = "cx=30/cy=30/heal=1/mask=m.npy"
+    assert shared.load(f"lone/l/darkfield/{centre}.npy").shape == (1, 6)
+
+
 def test_provenance_names_what_corrected(shared: Site, made: Recorded) -> None:
     write_mask(shared.raw / "corr/sub/prov.npy", drawn(made.scan))
     path = "corr/sub/s/darkfield/mask=prov.npy/norm=ic1/background=empty.h5"

@@ -1,0 +1,59 @@
+"""Friedel healing: pixels that are masked take what was counted opposite to them.
+
+Scattering of a thin sample is the same at q and -q (Friedel's law), so what falls into a gap of the
+detector can be taken from the pixel that the beam centre mirrors it to. Its centre is
+(2 cx - x, 2 cy - y), rounded to the nearest pixel, halves up: with a centre that is not on a pixel
+or between two, the counts are those of a place up to half a pixel away in each direction.
+
+A masked pixel in S takes the counts of the opposite pixel if that is on the detector and not masked
+itself, wherever it lies; else it stays masked. So does, in a single frame, one whose opposite holds
+the sentinel there. Pixels that only hold the sentinel are not healed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.plan import Plan
+from analysis.selection import area, selected
+
+
+def opposite(plan: Plan) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The masked pixels of S that are healed, and the pixels they take, flat indices (n,) each.
+
+    Empty where the plan heals nothing. No pixel is taken twice. ValueError without a beam centre.
+    """
+    if not plan.heal:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    mirror_x, mirror_y = mirror(plan)
+    invalid = plan.invalid()
+    rows, columns = np.nonzero(invalid & area(plan))
+    there_rows, there_columns = mirror_y - rows, mirror_x - columns
+    inside = (there_rows >= 0) & (there_rows < plan.height)
+    inside &= (there_columns >= 0) & (there_columns < plan.width)
+    targets = (rows * plan.width + columns)[inside]
+    sources = (there_rows * plan.width + there_columns)[inside]
+    valid = ~invalid.reshape(-1)[sources]
+    return targets[valid], sources[valid]
+
+
+def mirror(plan: Plan) -> tuple[int, int]:
+    """2 cx and 2 cy as whole numbers: pixel x lies opposite to 2 cx - x."""
+    if plan.cx is None or plan.cy is None:
+        raise ValueError("healing needs the beam centre: give cx= and cy=")
+    return int(np.floor(2 * plan.cx + 0.5)), int(np.floor(2 * plan.cy + 0.5))
+
+
+def pixels(plan: Plan, flat: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Pixels by their flat indices as a selection, bool (height, width)."""
+    chosen = np.zeros(plan.height * plan.width, np.bool_)
+    chosen[flat] = True
+    return chosen.reshape(plan.shape)
+
+
+def covered(plan: Plan) -> NDArray[np.bool_]:
+    """S with what is healed of it, bool (height, width)."""
+    chosen = selected(plan)
+    chosen.reshape(-1)[opposite(plan)[0]] = True
+    return chosen
