@@ -74,8 +74,6 @@ def frame_content(
     content = Content(
         shape, dtype, ("row", "column"), (), "detector frame", "counts", ("counts",), view=view
     )
-    if view is not None and dtype.kind == "u":
-        content = replace(content, view=replace(view, blank=int(np.iinfo(dtype).max)))
     if container.scales:
         content = replace(content, scales=_plane(content, settings))
     return content

@@ -198,6 +198,9 @@ def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
     layout = Layout(scan.frames, 1, 1, number, cell=shape, patch_frames=1, flat=True)
     container = CONTAINERS[request.extension]
     view = view_of(values, container, wheel=False)
+    if view is not None and dtype.kind == "u":
+        shown = msgspec.structs.replace(plan, mask=scan.mask)
+        view = replace(view, blank=plan.sentinel, plane=shown)
     content = frame_content(settings, layout.shape, dtype, container, view)
     return Result(request, scan, None, settings, plan, shape, dtype, layout, content, container)
 
@@ -223,6 +226,8 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
     layout = _layout(values, scan, channels, _cell(analysis, value_shape))
     wheel = container.picture and chosen is None and analysis.name in WHEELS
     view = view_of(values, container, wheel=wheel)
+    if view is not None and analysis.result == "pattern":
+        view = replace(view, plane=plan)
     if correction is not None:
         analysis = replace(analysis, dtype="<f8")
     content = analysis_content(analysis, scan, settings, plan, layout, value_shape, container, view)

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.plan import Plan
+
 LONGEST_SCALE = 1 << 14  # 128 KiB; a longer axis has no scale
 MAX_WHOLE = 1 << 25  # numbers, 256 MB: of what has to be held in memory before its first byte
 
@@ -72,6 +74,8 @@ class View:
     """Number of the highest colour; None: the 99th percentile."""
     blank: int | None = None
     """A number that means none, beside NaN."""
+    plane: Plan | None = None
+    """Of a picture of the detector: pixels that are invalid there mean none either."""
 
 
 @dataclass(frozen=True, slots=True)

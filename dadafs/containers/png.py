@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.plan import Plan, Roi
 from dadafs.containers.base import MAX_WHOLE, Container, Content, Encode, Shell, View
 from dadafs.containers.colours import WHEEL, palette, wheel
 
@@ -73,6 +74,8 @@ def indexed(array: NDArray[Any], view: View) -> NDArray[np.uint8]:
     numbers = array.astype(np.float64)
     if view.blank is not None:
         numbers[array == view.blank] = np.nan
+    if view.plane is not None:
+        numbers[_invalid(view.plane)] = np.nan
     numbers[np.isinf(numbers)] = np.nan
     blank = np.isnan(numbers)
     low, high = view.vmin, view.vmax
@@ -89,6 +92,12 @@ def indexed(array: NDArray[Any], view: View) -> NDArray[np.uint8]:
     colours = 1 + np.rint(numbers, out=numbers).astype(np.uint8)
     colours[blank] = _BLANK
     return colours
+
+
+def _invalid(plane: Plan) -> NDArray[np.bool_]:
+    """The pixels of the roi that are not to be used."""
+    roi = plane.roi or Roi(0, 0, plane.width, plane.height)
+    return plane.invalid()[roi.y : roi.y + roi.h, roi.x : roi.x + roi.w]
 
 
 def limits(

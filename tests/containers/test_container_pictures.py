@@ -9,22 +9,24 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import trio
-from fakefarm import array_in, read_all, result_of, scan_of
+from fakefarm import HEIGHT, WIDTH, array_in, read_all, result_of, scan_of
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from analysis.plan import pack_mask
 from dadafs.containers.base import MAX_WHOLE, View
 from dadafs.containers.colours import CMAPS, palette, wheel
 from dadafs.containers.png import indexed, limits
 from dadafs.errors import NoSuchPath
 from dadafs.requests import extensions
+from dadafs.scans.model import Scan
 
 SCAN = scan_of(10, 4, 3)
 
 
-def picture(path: str) -> NDArray[Any]:
+def picture(path: str, scan: Scan = SCAN) -> NDArray[Any]:
     """Red, green, blue, opacity (row, column, 4)."""
-    data = trio.run(read_all, path, SCAN)
+    data = trio.run(read_all, path, scan)
     image: NDArray[Any] = imageio.imread(io.BytesIO(data), extension=".png", mode="RGBA")
     return image
 
@@ -90,6 +92,29 @@ def test_colours_of_the_wheel() -> None:
 def test_sentinels_of_frames_are_transparent() -> None:
     frame = np.array([[1, 65535, 3]], np.uint16)
     assert indexed(frame, View(blank=65535)).tolist() == [[1, 0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("path", "window"),
+    [
+        ("frames/000003.png", np.s_[:, :]),
+        ("frames/roi=2,1,5,7/000003.png", np.s_[1:8, 2:7]),
+        ("sum/full.png", np.s_[:, :]),
+        ("max/roi=1,2,5,3.png", np.s_[2:5, 1:6]),
+    ],
+)
+def test_pixels_that_the_detector_masks_are_transparent(
+    path: str, window: tuple[slice, slice]
+) -> None:
+    """And the others have the colours that they have without them."""
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[3, 4] = mask[2, 2] = mask[:, 8] = True
+    found = picture(path, scan_of(10, 4, 3, mask=pack_mask(mask)))
+    assert_array_equal(found[..., 3] == 0, mask[window])
+    numbers = trio.run(array_in, path.replace(".png", ".npy"), SCAN)
+    expected = indexed(np.where(mask[window], np.nan, numbers), View())
+    table = np.concatenate([np.zeros((1, 3), np.uint8), palette("viridis", 255)])
+    assert_array_equal(found[..., :3], table[expected])
 
 
 def test_limits() -> None:
