@@ -232,14 +232,18 @@ def test_pillow_reads_tif(scan: Path, stem: str) -> None:
 
 @pytest.mark.parametrize("stem", [*MAPS, "sum/full", "frames/000003"])
 def test_pillow_reads_png(scan: Path, stem: str) -> None:
-    """What is not a number is transparent, all else is not."""
+    """What is not a number or not measured is transparent, all else is not."""
     expected = array(scan, stem)
     with Image.open(scan / f"{stem}.png") as picture:
         found = np.asarray(picture.convert("RGBA"))
     assert_array_equal(found, imageio.imread(scan / f"{stem}.png", mode="RGBA"))
-    blank = np.isnan(first(expected)) if expected.dtype.kind == "f" else sentinel(expected)
-    if stem != "sum/full":
-        assert_array_equal(found[..., 3] == 0, blank)
+    if expected.dtype.kind == "f":
+        blank = np.isnan(first(expected))
+    else:
+        with h5py.File(scan / "raw/foreign_master.h5") as master:
+            blank = master["entry/instrument/detector/detectorSpecific/pixel_mask"][()] != 0
+        blank |= sentinel(expected)
+    assert_array_equal(found[..., 3] == 0, blank)
 
 
 @pytest.mark.parametrize("stem", [*MAPS, "sum/full", "frames/000003"])
