@@ -14,6 +14,7 @@ from analysis.parameters import Parameter
 from dadafs.containers.base import Fact
 from dadafs.errors import NoSuchPath
 from dadafs.paths import Value, frame_range
+from dadafs.planning import Layout
 from dadafs.scans.masks import ENDINGS
 from dadafs.scans.model import Attributes, Mask, Monitor, Scan
 
@@ -121,6 +122,34 @@ class Correction:
         """Of the monitor, over all frames of the scan that have it."""
         assert self.monitor is not None
         return float(np.nanmean(_array(self.monitor)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Frames of a scan that a result needs: its own, or those of its background."""
+
+    scan: Scan
+    layout: Layout
+    factors: NDArray[np.float64] | None = None
+    """Of every frame of the scan; those that are NaN are left out."""
+
+    @property
+    def usable(self) -> NDArray[np.bool_] | None:
+        """Which frames of the scan are not left out; None for all."""
+        return None if self.factors is None else ~np.isnan(self.factors)
+
+
+def chosen_frames(scan: Scan, layout: Layout, correction: Correction | None) -> list[Chosen]:
+    """The frames of a result, and those of its background where it has one."""
+    if correction is None:
+        return [Chosen(scan, layout)]
+    chosen = [Chosen(scan, layout, correction.factors())]
+    background = correction.background
+    if background is not None:
+        frames, factors = background.frames, correction.background_factors()
+        of = Layout(background.scan.frames, len(frames), 1, frames.start)
+        chosen.append(Chosen(background.scan, of, factors))
+    return chosen
 
 
 def correction_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
@@ -20,4 +21,12 @@ def patch_key(plan_digest: bytes, frames: FrameSlice) -> bytes:
     """
     hasher = blake2b(plan_digest, digest_size=KEY_BYTES, person=ENCODING)
     hasher.update(msgspec.msgpack.encode(frames))
+    return hasher.digest()
+
+
+def pattern_key(portions: Iterable[bytes]) -> bytes:
+    """Of a pattern that was merged from the portions with these keys."""
+    hasher = blake2b(b"pattern", digest_size=KEY_BYTES)
+    for key in portions:
+        hasher.update(key)
     return hasher.digest()

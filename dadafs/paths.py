@@ -4,6 +4,8 @@
     raw/NAME                                            the scan's own files
     frames/[k=v/...]000123.EXT                          one frame
     ANALYSIS/[k=v/...]k=v.EXT, ANALYSIS/[k=v/...]full.EXT   a result
+    .../NAME.json                                       how the result .../NAME.EXT comes about
+    .../NAME.EXT.progress                               how far it is computed
 
 Parameters come in any order; `format_node` writes the canonical one, so equal requests have
 equal names.
@@ -27,6 +29,8 @@ SCAN_JSON = "scan.json"
 RAW = "raw"
 FRAMES = "frames"
 FULL = "full"
+ACCOUNT = "json"
+PROGRESS = ".progress"
 MAX_PARAMETERS = 32
 INSIDE = ":"  # between the name of a file, and the parts of a path in it
 
@@ -90,8 +94,31 @@ class Request:
     """Only under `frames`."""
 
 
+@dataclass(frozen=True, slots=True)
+class ResultAccount:
+    """How a result comes about, as JSON. The extension of the request is `json`: it tells of no
+    container."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ResultProgress:
+    """One line on how far a result is computed."""
+
+    request: Request
+
+
 Node: TypeAlias = (
-    ScanDirectory | ScanText | RawDirectory | RawFile | ResultDirectory | ResultText | Request
+    ScanDirectory
+    | ScanText
+    | RawDirectory
+    | RawFile
+    | ResultDirectory
+    | ResultText
+    | Request
+    | ResultAccount
+    | ResultProgress
 )
 
 
@@ -131,14 +158,24 @@ class Grammar:
             last = position == len(names) - 1
             if last and name == README:
                 return ResultText(analysis)
+            if last and name.endswith(PROGRESS):
+                return self._parse_progress(analysis, [*names[:-1], name.removesuffix(PROGRESS)])
             stem, extension = self._split(name)
             if extension is None or self._is_file(analysis, stem, name):
-                self._add_parameter(analysis, parameters, name)
+                self._add_parameter(analysis, parameters, name, name)
                 continue
             if not last:
                 raise NoSuchPath(f"{name!r} is a file, nothing follows it")
-            return self._parse_last(analysis, parameters, stem, extension)
+            request = self._parse_last(analysis, parameters, stem, extension)
+            return ResultAccount(request) if extension == ACCOUNT else request
         return ResultDirectory(analysis, _sorted(parameters))
+
+    def _parse_progress(self, analysis: str, names: Sequence[str]) -> ResultProgress:
+        ends = self._split(names[-1])[1] is not None
+        of = self._parse_result(analysis, names) if ends else None
+        if not isinstance(of, Request):
+            raise NoSuchPath(f"{names[-1]!r} is no result; say for instance {self._progress}")
+        return ResultProgress(of)
 
     def _parse_last(
         self, analysis: str, parameters: dict[str, Value], stem: str, extension: str
@@ -150,7 +187,7 @@ class Grammar:
                 )
             return Request(analysis, extension, _sorted(parameters), int(stem))
         if stem != FULL:
-            self._add_parameter(analysis, parameters, stem)
+            self._add_parameter(analysis, parameters, stem, f"{stem}.{extension}")
         return Request(analysis, extension, _sorted(parameters))
 
     def _is_file(self, analysis: str, stem: str, name: str) -> bool:
@@ -164,23 +201,33 @@ class Grammar:
             return False
         return _ends(value, parameter) and not _ends(stem.partition("=")[2], parameter)
 
+    @property
+    def _progress(self) -> str:
+        """For example."""
+        return f"{FULL}.{self.extensions[0]}{PROGRESS}"
+
     def _split(self, name: str) -> tuple[str, str | None]:
         """Stem and container of a file's name: a value may hold dots, so the longest known wins."""
-        fitting = [e for e in self.extensions if name.endswith("." + e) and len(name) > len(e) + 1]
+        known = (*self.extensions, ACCOUNT)
+        fitting = [e for e in known if name.endswith("." + e) and len(name) > len(e) + 1]
         if not fitting:
             return name, None
         extension = max(fitting, key=len)
         return name[: -len(extension) - 1], extension
 
-    def _add_parameter(self, analysis: str, parameters: dict[str, Value], text: str) -> None:
+    def _add_parameter(
+        self, analysis: str, parameters: dict[str, Value], text: str, whole: str
+    ) -> None:
+        """Take `NAME=VALUE` up; `whole` is the component that it stands in."""
         name, equals, value = text.partition("=")
         table = self.analyses[analysis]
         if not equals:
             ends = ", ".join("." + e for e in self.extensions)
+            files = [*(f"{FULL}.{e}" for e in (*self.extensions, ACCOUNT)), self._progress]
             example = f"000000.{self.extensions[0]}" if analysis == FRAMES else f"{FULL}.*"
             raise NoSuchPath(
                 f"{text!r} is neither NAME=VALUE nor {example} (a result ends in {ends})"
-                + nearest(text, [f"{FULL}.{e}" for e in self.extensions] + [f"{n}=" for n in table])
+                + nearest(whole, [*files, *(f"{name}=" for name in table)])
             )
         if name not in table:
             reason = self.refusals.get(analysis, {}).get(name)
@@ -209,13 +256,18 @@ def format_node(node: Node) -> tuple[bytes, ...]:
             return analysis.encode(), README.encode()
         case ResultDirectory(analysis, parameters):
             return analysis.encode(), *(_format_parameter(p) for p in parameters)
+        case ResultAccount(request):
+            return format_node(request)
+        case ResultProgress(request):
+            names = format_node(request)
+            return *names[:-1], names[-1] + PROGRESS.encode()
         case Request(analysis, extension, parameters, frame):
-            names = [_format_parameter(p) for p in parameters]
+            stems = [_format_parameter(p) for p in parameters]
             if frame is not None:
-                names.append(b"%06d" % frame)
-            elif not names:
-                names.append(FULL.encode())
-            return analysis.encode(), *names[:-1], names[-1] + b"." + extension.encode()
+                stems.append(b"%06d" % frame)
+            elif not stems:
+                stems.append(FULL.encode())
+            return analysis.encode(), *stems[:-1], stems[-1] + b"." + extension.encode()
 
 
 def parse_value(parameter: Parameter, text: str) -> Value:

@@ -29,7 +29,7 @@ def of_frame(
     """Of one detector frame; `given` are the names of the parameters that the path has."""
     facts = (Fact("frame", number), Fact("definition", "the detector's own numbers"))
     parameters = tuple(_parameters(scan, settings, ("roi", "bin"), given))
-    return Provenance(_origin(scan, plan, facts), parameters)
+    return Provenance(_origin(scan, plan, facts, given), parameters)
 
 
 def of_analysis(
@@ -45,31 +45,36 @@ def of_analysis(
     facts = [Fact("analysis", analysis.name), Fact("definition", analysis.definition)]
     facts += [Fact(f"channel_{one.name}", one.meaning) for one in channels if one.meaning]
     detector_plane = _parameters(scan, settings, analysis.parameters, given)
-    return Provenance(_origin(scan, plan, facts), (*_raster(scan, layout, given), *detector_plane))
-
-
-def _origin(scan: Scan, plan: Plan, facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    return (
-        Fact("program", "dadafs"),
-        Fact("version", __version__),
-        Fact("scan", _plain(os.fsdecode(scan.path))),
-        Fact("scan_version", scan.version),
-        *facts,
-        Fact("pass", f"{plan.reduction} {plan.version}"),
-        *_mask(scan, plan),
-        *(Fact("problems", _plain("; ".join(scan.problems))) for _ in scan.problems[:1]),
+    return Provenance(
+        _origin(scan, plan, facts, given), (*_raster(scan, layout, given), *detector_plane)
     )
 
 
-def _mask(scan: Scan, plan: Plan) -> Iterable[Fact]:
+def _origin(
+    scan: Scan, plan: Plan, facts: Iterable[Fact], given: Collection[str]
+) -> tuple[Fact, ...]:
+    return (
+        Fact("program", "dadafs"),
+        Fact("version", __version__),
+        Fact("scan", plain(os.fsdecode(scan.path))),
+        Fact("scan_version", scan.version),
+        *facts,
+        Fact("pass", f"{plan.reduction} {plan.version}"),
+        *_mask(scan, plan, given),
+        *(Fact("problems", plain("; ".join(scan.problems))) for _ in scan.problems[:1]),
+    )
+
+
+def _mask(scan: Scan, plan: Plan, given: Collection[str]) -> Iterable[Fact]:
     """Which pixels are left out, by a digest: equal masks have equal ones."""
     if plan.mask:
         digest = blake2b(plan.mask, digest_size=MASK_DIGEST_BYTES).hexdigest()
-        yield Fact("mask_digest", digest, source=_plain(scan.sources.get("mask", "")))
+        source = GIVEN if "mask" in given else plain(scan.sources.get("mask", ""))
+        yield Fact("mask_digest", digest, source=source)
 
 
 def _raster(scan: Scan, layout: Layout, given: Collection[str]) -> Iterable[Fact]:
-    recorded = DEFAULT if scan.raster is None else _plain(scan.raster.source)
+    recorded = DEFAULT if scan.raster is None else plain(scan.raster.source)
 
     def fact(name: str, value: str | int, unit: str = "") -> Fact:
         return Fact(name, value, unit, GIVEN if name in given else recorded)
@@ -88,14 +93,14 @@ def _parameters(
     """Those of these parameters that have a value, and the geometry, with where each is from."""
 
     def source(name: str) -> str:
-        return GIVEN if name in given else _plain(scan.sources.get(name, DEFAULT))
+        return GIVEN if name in given else plain(scan.sources.get(name, DEFAULT))
 
     known = msgspec.structs.asdict(settings)
     for name in names:
         value = known.get(name)
         if value is not None:
-            plain = format_value(value) if isinstance(value, Roi) else value
-            yield Fact(name, plain, PARAMETERS[name].unit, source(name))
+            text = format_value(value) if isinstance(value, Roi) else value
+            yield Fact(name, text, PARAMETERS[name].unit, source(name))
     for name, value in settings.extra:
         yield Fact(name, value, source=source(name))
     if settings.geometry is not None:
@@ -103,6 +108,6 @@ def _parameters(
             yield Fact(field, float(getattr(settings.geometry, field)), unit, source(field))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what is no Unicode: names of raw files are bytes."""
     return text.encode(errors="replace").decode()

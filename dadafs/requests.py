@@ -30,8 +30,10 @@ from dadafs.contents import (
 )
 from dadafs.corrections import (
     NOTHING,
+    Chosen,
     Correction,
     Supplies,
+    chosen_frames,
     correction_of,
     corrections_of,
     facts,
@@ -119,6 +121,11 @@ class Result:
             return of_frame(number, self.scan, self.settings, self.plan, given)
         made = of_analysis(self.analysis, self.scan, self.settings, self.plan, self.layout, given)
         return replace(made, parameters=(*made.parameters, *self.corrected))
+
+    @property
+    def chosen(self) -> list[Chosen]:
+        """The frames that it needs, its own first."""
+        return chosen_frames(self.scan, self.layout, self.correction)
 
     def settled(self) -> Result:
         """With all coordinates, where some follow from the pixels: takes up to 0.3 s, pure."""

@@ -109,6 +109,17 @@ class PatternValues:
         return cls(status, tuple(layers))
 
 
+def patch_statuses(head: bytes, frames: int) -> NDArray[np.uint8]:
+    """The statuses in the first bytes of an encoded patch, unverified; none where it is short."""
+    return np.frombuffer(head[SUM_BYTES : SUM_BYTES + frames], np.uint8)
+
+
+def pattern_statuses(head: bytes, layers: int, frames: int) -> NDArray[np.uint8]:
+    """The same of an encoded pattern of so many layers."""
+    begin = SUM_BYTES + layers
+    return np.frombuffer(head[begin : begin + frames], np.uint8)
+
+
 def _flat(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from dadafs.client.accounts import Accounts
 from dadafs.client.explaining import explain_or_refuse
 from dadafs.client.namespace import Item, Namespace
 from dadafs.client.status import Status
@@ -27,11 +28,11 @@ from dadafs.rpc.service import Answer, Handler, Service
 PART_BYTES = 8 << 20  # of a file at a time: what a caller may have us hold
 
 
-def control_service(namespace: Namespace, status: Status) -> Service:
+def control_service(namespace: Namespace, accounts: Accounts, status: Status) -> Service:
     """Questions about a mount, and its files for programs that do not go through the kernel."""
 
     async def explain(request: Explain) -> Answer:
-        return await explain_or_refuse(namespace, request.path), b""
+        return await explain_or_refuse(namespace, accounts, request.path), b""
 
     async def tell(request: AskStatus) -> Answer:
         return await status.stats(), b""

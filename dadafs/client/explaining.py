@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 
+from dadafs.client.accounts import Accounts, Cost
 from dadafs.client.namespace import Namespace
 from dadafs.errors import DadaError, NoSuchPath
-from dadafs.planning import piece, portions
 from dadafs.requests import Result
 
 
-async def explain(namespace: Namespace, path: bytes) -> str:
-    """Lines on what is at `path`: kind, shape, size, patches. NoSuchPath where it is refused."""
+async def explain(namespace: Namespace, accounts: Accounts, path: bytes) -> str:
+    """Lines on what is at `path`: kind, shape, size, cost. NoSuchPath where it is refused."""
     result = await namespace.result(path)
     shown = "/" + os.fsdecode(path)
     if result is None:
         item = await namespace.item(path)
         size = f", {item.attributes.size} bytes" if item.attributes.kind == "file" else ""
         return f"{shown}: a {item.attributes.kind}{size}\n"
-    return _result(shown, result)
+    return _result(shown, result, await accounts.cost(result))
 
 
-def _result(shown: str, result: Result) -> str:
+def _result(shown: str, result: Result, cost: Cost) -> str:
     scan, layout, content = result.scan, result.layout, result.content
     shell = result.container.shell(content)
     what = content.title
@@ -40,7 +40,7 @@ def _result(shown: str, result: Result) -> str:
     for fact in result.corrected:
         lines.append(f"  correct   {fact.name} = {fact.value} ({fact.source})")
     lines.append(f"  file      {shell.size} bytes, {result.container.extension}")
-    lines.append(f"  compute   {_work(result)}")
+    lines += _work(cost)
     return "\n".join(lines) + "\n"
 
 
@@ -49,19 +49,24 @@ def _axes(result: Result) -> str:
     return " x ".join(f"{n} {name}" for n, name in zip(content.shape, content.axes, strict=True))
 
 
-def _work(result: Result) -> str:
-    if result.analysis is not None and result.analysis.result == "pattern":
-        parts = portions(result.layout)
-        frames = sum(run.count for part in parts for run in part)
-        return f"{frames} frames in {len(parts)} patches"
-    numbers = result.layout.points * result.layout.cell_size * len(result.layout.channels)
-    patches = piece(result.layout, 0, numbers).patches
-    return f"{sum(patch.count for patch in patches)} frames in {len(patches)} patches"
+def _work(cost: Cost) -> list[str]:
+    patches = f"{cost.frames} frames in {cost.patches} patches"
+    if cost.cached == cost.patches:
+        return [f"  compute   nothing: all {patches} are cached"]
+    if cost.seconds is None:
+        time = "unknown: this mount has computed nothing of this kind yet"
+    else:
+        time = f"about {cost.seconds:.1f} s, at the rate measured in this mount"
+    return [
+        f"  compute   {patches}, {cost.cached} of them cached",
+        f"  read      {cost.bytes} bytes of raw data",
+        f"  time      {time}",
+    ]
 
 
-async def explain_or_refuse(namespace: Namespace, path: bytes) -> str:
+async def explain_or_refuse(namespace: Namespace, accounts: Accounts, path: bytes) -> str:
     """As `explain`; a refusal names the path."""
     try:
-        return await explain(namespace, path)
+        return await explain(namespace, accounts, path)
     except DadaError as exc:
         raise NoSuchPath(f"/{os.fsdecode(path)}: {exc}") from exc

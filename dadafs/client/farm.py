@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import ceil
 from typing import Any
 
 import trio
 
+from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
 from dadafs.client.choosing import (
@@ -37,6 +38,7 @@ from dadafs.errors import (
     Unforeseen,
     Unreachable,
 )
+from dadafs.scans.slices import listed
 
 __all__ = ["Computer", "Farm", "Job", "Ticket", "Values", "Wanted"]
 
@@ -51,6 +53,7 @@ ASK_BUSY_S = 2.0  # one that would lose what it is at is given more time
 PING_S = 5.0  # one in trouble may be starting
 AT_MOST = 3  # computers that have a patch at a time
 UNKNOWN = Typical()
+MIN_PACE = 1e-6  # what is divided by
 KEEP_BYTES = 1 << 20  # larger values, frames, would push thousands of others out of the store
 
 
@@ -78,6 +81,8 @@ class Farm:
         self._asking = 0
         self._runs: dict[str, dict[Run, None]] = {}
         self._typical: dict[str, Typical] = {}
+        self._per_pixel: dict[str, Typical] = {}
+        """Seconds that a thread takes for a pixel, by pass."""
         self._doubled: Counter[bool] = Counter()
         """Patches given out again because they were late, or else among the last."""
         self._begun = trio.lowlevel.ParkingLot()
@@ -138,6 +143,26 @@ class Farm:
     def in_flight(self) -> int:
         """Patches that are queued or being computed."""
         return len(self._tickets)
+
+    def under_way(self, keys: Iterable[bytes]) -> list[Ticket]:
+        """The tickets of those of these patches that are queued or being computed."""
+        return [self._tickets[key] for key in keys if key in self._tickets]
+
+    def remembered(self, key: bytes) -> Values | None:
+        """The values of a patch, where they are in memory."""
+        return self._memory.get(key)
+
+    def expected_s(self, plan: Plan, frames: int) -> float | None:
+        """How long so many frames take all computers that answer, by what they took so far.
+
+        None where nothing of this pass was computed yet, or nobody answers.
+        """
+        typical = self._per_pixel.get(plan.reduction)
+        usable = [member for member in self._members.values() if member.usable]
+        if typical is None or not usable:
+            return None
+        speed = sum(member.threads / max(MIN_PACE, member.pace.seconds) for member in usable)
+        return frames * plan.height * plan.width * typical.seconds / speed
 
     def look_ahead(self, patch_bytes: int) -> int:
         """How many patches with values of so many bytes a reader may have computed ahead."""
@@ -429,8 +454,11 @@ class Farm:
         seconds = (now - run.began) / run.crowd
         typical = self._typical.setdefault(wanted.plan.reduction, Typical())
         member.typical.add(now - run.began)
-        member.pace.add(seconds / max(1e-6, typical.seconds))
+        member.pace.add(seconds / max(MIN_PACE, typical.seconds))
         typical.add(seconds)
+        if pixels := listed(wanted.frames) * wanted.plan.height * wanted.plan.width:
+            per_pixel = self._per_pixel.setdefault(wanted.plan.reduction, Typical())
+            per_pixel.add(seconds / pixels)
         self.counters["patches_farmed"] += 1
         self._remember(wanted, values)
         if self._keep and wanted.per_frame and len(encoded) <= KEEP_BYTES:

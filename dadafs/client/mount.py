@@ -13,6 +13,7 @@ import trio
 
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
+from dadafs.client.accounts import Accounts
 from dadafs.client.backends import backend_of
 from dadafs.client.control import control_service
 from dadafs.client.demand import WIDEST_BYTES
@@ -54,9 +55,12 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         farm = Farm(results, MemoryCache(config.memory_bytes), keep=config.server is not None)
         status = Status(farm, backend, errors)
         locator = Locator(link)
-        namespace = Namespace(link, locator, farm, results, backend.raw_files, status.texts())
+        accounts = Accounts(link, locator, farm, results)
+        namespace = Namespace(
+            link, locator, farm, results, backend.raw_files, accounts, status.texts()
+        )
         status.operations = operations = Operations(namespace)
-        control = control_service(namespace, status)
+        control = control_service(namespace, accounts, status)
         listener = listening(unix_socket(runtime / CONTROL))
         stack.callback((runtime / CONTROL).unlink, missing_ok=True)
         async with trio.open_nursery() as nursery:

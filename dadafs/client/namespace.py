@@ -13,6 +13,7 @@ from msgspec import structs
 from dadafs import paths
 from dadafs.cache.store import Store
 from dadafs.client import texts
+from dadafs.client.accounts import ATTRIBUTES, Accounts
 from dadafs.client.farm import Farm
 from dadafs.client.files import RawFiles, TextFile, VirtualFile
 from dadafs.client.link import Link
@@ -88,6 +89,7 @@ class Namespace:
         farm: Farm,
         results: Store,
         raw_files: RawFiles,
+        accounts: Accounts,
         diagnosis: Texts,
     ) -> None:
         self._link = link
@@ -95,6 +97,7 @@ class Namespace:
         self._farm = farm
         self._results = results
         self._raw_files = raw_files
+        self._accounts = accounts
         self._diagnosis = diagnosis
         self._grammar = grammar()
 
@@ -179,6 +182,17 @@ class Namespace:
     async def _supplies(self, scan: Scan, node: paths.Request) -> Supplies:
         return await supplies_for(self._link, scan, node.parameters)
 
+    async def attribute(self, path: bytes, name: bytes) -> bytes | None:
+        """An extended attribute; None where there is none. Computes nothing."""
+        if name not in ATTRIBUTES:
+            return None
+        result = await self.result(path)
+        return None if result is None else await self._accounts.attribute(result, name)
+
+    async def attributes(self, path: bytes) -> tuple[bytes, ...]:
+        """The names of the extended attributes of what is at `path`."""
+        return () if await self.result(path) is None else ATTRIBUTES
+
     async def _node(self, found: Resolved) -> tuple[Scan, paths.Node]:
         """The scan and what the rest of the path means in it."""
         node = self._grammar.parse(found.rest)
@@ -206,7 +220,7 @@ class Namespace:
                 return Item(_result(scan, supplies, size), identity, supplies.version(scan))
             case _:
                 text = await self._text(scan, node)
-                live = isinstance(node, paths.ScanText)
+                live = not isinstance(node, paths.ResultText)
                 return Item(_file(scan, len(text)), identity, version, live)
 
     async def _text(self, scan: Scan, node: paths.Node) -> bytes:
@@ -217,6 +231,15 @@ class Namespace:
                 return texts.scan_readme(scan).encode()
             case paths.ScanText():
                 return texts.scan_json(scan, await self._link.data_files(scan)).encode()
+            case paths.ResultProgress(request):
+                result = concrete(request, scan, await self._supplies(scan, request))
+                standing = await self._accounts.standing(result)
+                return standing.line().encode() + b"\n"
+            case paths.ResultAccount(request):
+                supplies = await self._supplies(scan, request)
+                anyone = next(iter(extensions(request, scan, supplies)), "npy")
+                result = concrete(replace(request, extension=anyone), scan, supplies)
+                return await self._accounts.json(result)
         raise IsADirectoryError
 
     async def _scan_children(self, path: bytes, found: Resolved) -> Sequence[tuple[bytes, Item]]:

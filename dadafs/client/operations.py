@@ -116,6 +116,19 @@ class Operations(pyfuse3.Operations):
         return not mode & os.W_OK
 
     @boundary
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """What is told of a result beside its bytes."""
+        value = await self._namespace.attribute(self._inodes[inode].path, name)
+        if value is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    @boundary
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        """The names of the same."""
+        return await self._namespace.attributes(self._inodes[inode].path)
+
+    @boundary
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Take a directory's listing."""
         path = self._inodes[inode].path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,11 @@ from dadafs.client.locator import Locator
 from dadafs.client.once import Once
 from dadafs.client.resultfile import ResultFile
 from dadafs.containers import Shell
+from dadafs.corrections import Chosen
 from dadafs.errors import BadData, Stale
-from dadafs.keys import KEY_BYTES
-from dadafs.planning import Layout, Patch, portions
+from dadafs.keys import pattern_key
+from dadafs.planning import Patch, portions
 from dadafs.requests import Result
-from dadafs.scans.model import Scan
 
 PORTIONS_AT_ONCE = 8  # each takes up to 36 MB on its way
 
@@ -53,7 +52,7 @@ class PatternFile(ResultFile):
 
     async def _has(self, start: int, stop: int) -> bool:
         if self._whole is None:
-            plans = [await self._plan(one) for one in self._chosen()]
+            plans = [await self._plan(one) for one in self._result.chosen]
             merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
             known = [one for one in merged if one is not None]
             if len(known) == len(merged) and self._whole is None:
@@ -67,22 +66,8 @@ class PatternFile(ResultFile):
     async def ahead(self, offset: int) -> None:
         """All of it is computed at once."""
 
-    def _chosen(self) -> list[Chosen]:
-        """The frames of the pattern, and those of its background."""
-        result, correction = self._result, self._result.correction
-        if correction is None:
-            return [Chosen(result.scan, result.layout)]
-        chosen = [Chosen(result.scan, result.layout, correction.factors())]
-        background = correction.background
-        if background is not None:
-            frames, factors = background.frames, correction.background_factors()
-            layout = Layout(background.scan.frames, len(frames), 1, frames.start)
-            chosen.append(Chosen(background.scan, layout, factors))
-        return chosen
-
     async def _plan(self, chosen: Chosen) -> PatternPlan:
-        usable = None if chosen.factors is None else ~np.isnan(chosen.factors)
-        parts = portions(chosen.layout, usable)
+        parts = portions(chosen.layout, chosen.usable)
         wanted = []
         for runs in parts:
             frames = await self._locator.portion(chosen.scan, runs)
@@ -91,7 +76,7 @@ class PatternFile(ResultFile):
 
     async def _compute(self) -> NDArray[Any]:
         known = []
-        for chosen in self._chosen():
+        for chosen in self._result.chosen:
             plan = await self._plan(chosen)
             merged = await trio.to_thread.run_sync(self._recall, plan)
             known.append(merged or await self._merged(plan))
@@ -177,16 +162,6 @@ def _first(several: ExceptionGroup) -> Exception:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """Frames of a scan that are merged into one pattern."""
-
-    scan: Scan
-    layout: Layout
-    factors: NDArray[np.float64] | None = None
-    """Of every frame of the scan; those that are NaN are left out."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class PatternPlan:
     """The frames of a pattern, shared out."""
 
@@ -198,10 +173,7 @@ class PatternPlan:
 
     def key(self) -> bytes:
         """Of the whole in the store."""
-        hasher = blake2b(b"pattern", digest_size=KEY_BYTES)
-        for one in self.wanted:
-            hasher.update(one.key)
-        return hasher.digest()
+        return pattern_key(one.key for one in self.wanted)
 
     def frames(self) -> NDArray[np.int64]:
         """The number of every frame, in order."""

@@ -33,7 +33,7 @@ from dadafs.rpc.messages import AskReport, Compute, Report
 from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
 from dadafs.scans.model import FrameSlice
-from dadafs.scans.slices import LENGTH_BYTES
+from dadafs.scans.slices import LENGTH_BYTES, listed
 
 R = TypeVar("R")
 log = logging.getLogger(__name__)
@@ -189,9 +189,8 @@ def check(plan: Plan, frames: FrameSlice) -> None:
         raise ComputationFailed(f"this peer does not know the pass {plan.reduction!r}")
     if plan.version != REDUCTIONS[plan.reduction].version:
         raise ComputationFailed(f"this peer has another version of the pass {plan.reduction!r}")
-    listed = sum(len(run.lengths) // LENGTH_BYTES for run in frames.runs)
     span = MAX_PATCH_FRAMES if is_per_frame(plan) else MAX_SPAN_FRAMES
-    if not 0 < frames.count <= span or listed > MAX_PATCH_FRAMES:
+    if not 0 < frames.count <= span or listed(frames) > MAX_PATCH_FRAMES:
         raise ComputationFailed(f"patch of {frames.count} frames refused")
     if plan.height <= 0 or plan.width <= 0 or plan.height * plan.width > MAX_PIXELS:
         raise ComputationFailed(f"frames of {plan.height} x {plan.width} refused")

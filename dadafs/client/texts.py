@@ -18,6 +18,10 @@ from dadafs.scans.model import DataFile, Scan
 
 _CONTAINER_LIST = ", ".join(CONTAINERS)
 
+_BESIDE = """\
+Beside each result, not listed: NAME.json, how it comes about (files, parameters, frames that are
+missing or corrupt), and NAME.npy.progress, one line on how far it is computed."""
+
 
 def root_readme(example: str | None) -> str:
     """How to use the tree; `example` is the path of a scan that is in it."""
@@ -48,6 +52,7 @@ Analyses:
 Parameters are directories NAME=VALUE in any order, the last one carries the ending; `full` stands
 for no further parameter. Endings: {_CONTAINER_LIST}.
 Pictures (.png) are not listed, so that file managers do not compute thumbnails; they are there.
+Nor are full.json, how full.* comes about, and full.npy.progress, one line on how far it is.
 A name that means nothing does not exist; `dadafs explain PATH`, or .dadafs/errors.log, says why
 and what is near. .dadafs/stats.json counts what was computed and what came from caches.
 The tree is read-only. Points whose frames are missing or corrupt are NaN.
@@ -83,6 +88,7 @@ raw/ holds its files, byte for byte.
 For example:
   cp darkfield/full.tif /tmp/
   cp darkfield/horz={horz}/vert={vert}.npy /tmp/
+  cat darkfield/full.json                               how darkfield/full.* comes about
 Each directory has a README.txt with its parameters.
 """
 
@@ -93,6 +99,7 @@ def analysis_readme(name: str) -> str:
         return f"""\
 Detector frames: 000007.npy is frame 7, in the detector's own dtype with its raw values; the
 largest value marks pixels that were not measured. Endings: {_CONTAINER_LIST}.
+{_BESIDE}
 With bin=N: sums over the valid pixels of N x N squares, float64, NaN where none is valid.
 
 Parameters, for instance roi=900,900,200,200/bin=2/000007.npy:
@@ -107,6 +114,7 @@ Result: {analysis.result}, array axes {_axes(analysis)}, {analysis.result_dtype}
 Channels:
 {_channels(analysis)}
 Endings: {_endings(analysis)}
+{_BESIDE}
 
 Parameters:
 {_table(parameters_of(analysis).values())}

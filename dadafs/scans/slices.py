@@ -67,6 +67,11 @@ def _cut_run(run: ChunkRun, start: int, stop: int) -> ChunkRun | None:
     )
 
 
+def listed(frames: FrameSlice) -> int:
+    """How many frames of a slice are in its runs."""
+    return sum(len(run.lengths) // LENGTH_BYTES for run in frames.runs)
+
+
 def chunks(run: ChunkRun) -> Iterator[tuple[int, int, int]]:
     """(frame number, offset, length) of every frame of `run` that has a chunk."""
     offsets: NDArray[np.uint64] = np.frombuffer(run.offsets, "<u8")

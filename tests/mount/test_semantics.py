@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import plain
 import pytest
 from mounting import Site, contents, until
@@ -112,6 +115,14 @@ def test_another_mount_has_the_same_inodes_and_times_and_computes_nothing(
         ("raster/darkfeld/full.npy", "did you mean 'darkfield'"),
         ("raster/darkfield/hroz=13.npy", "did you mean 'horz'"),
         ("raster/darkfield/full.nyp", "did you mean 'full.npy'"),
+        ("raster/darkfield/fill.npy", "did you mean 'full.npy'"),
+        ("raster/darkfield/horz=13/ful.h5", "did you mean 'full.h5'"),
+        ("raster/darkfield/full.jsn", "did you mean 'full.json'"),
+        ("raster/darkfield/full.npy.progres", "did you mean 'full.npy.progress'"),
+        ("raster/darkfield/full.progress", "full.npy.progress"),
+        ("raster/darkfield/order=snaek.npy", "did you mean 'snake'"),
+        ("raster/dpc/chanel=x.npy", "did you mean 'channel'"),
+        ("raster/frames/roi=0,0,9,9/bni=2/7.npy", "did you mean 'bin'"),
         ("raster/darkfield/horz=0.npy", "must be at least 1"),
         ("raster/darkfield/horz=x.npy", "no whole number"),
         ("raster/darkfield/horz=5/horz=5.npy", "given twice"),
@@ -174,6 +185,29 @@ def test_explain_tells_shape_size_and_cost(shared: Site, raster: ScanMade) -> No
     assert f"{path.stat().st_size} bytes" in told.stdout
     assert "directory" in shared.run("explain", shared.mnt / "raster").stdout
     assert shared.run("explain", "/usr").returncode == 2
+
+
+def test_explain_tells_what_reading_takes(own: Site) -> None:
+    made = make_scan(own.raw, horz=64, vert=24, images_per_file=1000, detector="40x40")
+    path = own.mnt / "scan42/darkfield/horz=64/vert=24.npy"
+    chunk_bytes = 0
+    for file in made.data_files:
+        with h5py.File(file, "r") as opened:
+            chunk_bytes += opened["entry/data/data"].id.get_storage_size()
+    told = own.run("explain", path).stdout
+    assert "1536 frames in 24 patches, 0 of them cached" in told
+    assert f"read      {chunk_bytes} bytes" in told
+    assert "unknown: this mount has computed nothing of this kind yet" in told
+    with own.computing(frames=512):  # a page of the map
+        np.load(path, mmap_mode="r")[0].sum()
+    told = own.run("explain", path.with_suffix(".tif")).stdout
+    assert "1536 frames in 24 patches, 8 of them cached" in told
+    seconds = re.search(r"about (\d+\.\d) s, at the rate measured in this mount", told)
+    assert seconds
+    assert float(seconds[1]) < 60
+    own.load("scan42/darkfield/horz=64/vert=24.npy")
+    told = own.run("explain", path).stdout
+    assert "compute   nothing: all 1536 frames in 24 patches are cached" in told
 
 
 def test_status_tells_what_stats_json_tells(shared: Site) -> None:

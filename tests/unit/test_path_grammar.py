@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -43,7 +44,7 @@ GRAMMAR = Grammar(
         "darkfield": {**PARAMETERS, **RASTER, "mask": MASK, "norm": NORM, "background": BACKGROUND},
         "dpc": {**PARAMETERS, **RASTER, "channel": CHANNEL},
     },
-    ("npy", "tif", "json", "npy.gz"),
+    ("npy", "tif", "csv", "npy.gz"),
 )
 LARGEST = 10**15 - 1
 T = TypeVar("T")
@@ -97,6 +98,10 @@ NODES: st.SearchStrategy[Node] = st.one_of(
     ANALYSES.map(ResultText),
     ANALYSES.flatmap(lambda one: st.builds(ResultDirectory, st.just(one), parameters_of(one))),
     ANALYSES.flatmap(requests_of),
+    ANALYSES.flatmap(requests_of).map(paths.ResultProgress),
+    ANALYSES.flatmap(requests_of).map(
+        lambda request: paths.ResultAccount(replace(request, extension=paths.ACCOUNT))
+    ),
 )
 
 
@@ -150,6 +155,9 @@ WORDS = st.sampled_from(
             b"dpc",
             b"full.npy",
             b"full",
+            b"full.json",
+            b"full.npy.progress",
+            b"7.npy.progress.progress",
         ),
         *(b"horz=3", b"horz=3.npy", b"qmin=0.05", b"qmin=1e400", b"roi=1,2,3,4", b"roi=1,2,3"),
         *(
@@ -237,7 +245,7 @@ def test_examples(text: str, node: Node) -> None:
         ("dpc/roi=1,2,3.npy", "roi=1,2,3: a rectangle is four whole numbers x,y,w,h"),
         ("dpc/roi=1,2,0,4.npy", "roi=1,2,0,4: x and y must be at least 0, w and h at least 1"),
         ("frames/full.npy", "'full' is no frame number; say for instance 000000.npy"),
-        ("dpc/ful", "'ful' is neither NAME=VALUE nor full.* (a result ends in .npy, .tif, .json,"),
+        ("dpc/ful", "'ful' is neither NAME=VALUE nor full.* (a result ends in .npy, .tif, .csv,"),
         ("raw/a/b", "raw/ holds the scan's files and no directories"),
         ("raw/..", "raw/ holds the scan's files and no directories"),
     ],

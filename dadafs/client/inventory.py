@@ -1,0 +1,124 @@
+"""What results are made of: their patches, with keys, frames and bytes. Nothing is computed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import trio
+from numpy.typing import NDArray
+
+from dadafs.client.locator import Locator
+from dadafs.corrections import Chosen
+from dadafs.keys import patch_key, pattern_key
+from dadafs.planning import NO_FRAME, Patch, portions
+from dadafs.requests import Result
+from dadafs.scans.model import FrameSlice, Scan
+from dadafs.scans.slices import chunks
+
+REMEMBERED = 8  # results that are asked about again and again; 2 MB each for 10^6 frames
+AT_ONCE = 64  # patches between two checkpoints: 2 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A patch of a map, or a portion of a pattern."""
+
+    key: bytes
+    first: int
+    """Index of its first frame."""
+    count: int
+    """Frames from its first to its last."""
+    frames: int
+    """Of these, how many have a chunk that is read."""
+    bytes: int
+    """Size of these chunks."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Need:
+    """Frames of one scan that a result needs."""
+
+    scan: Scan
+    parts: tuple[Part, ...]
+    whole: bytes | None
+    """Key of a pattern that is merged: only that is kept of it. None for other results."""
+    used: NDArray[np.int64]
+    """The very frames, sorted."""
+    missing: NDArray[np.int64]
+    """Those of `used` that have no chunk."""
+    blank: int
+    """Points of the raster that lie beyond the last frame."""
+
+
+class Inventories:
+    """What results need: their own frames first, then those of their background.
+
+    The last few are remembered as long as their scans are the same.
+    """
+
+    def __init__(self, locator: Locator) -> None:
+        self._locator = locator
+        self._known: OrderedDict[Hashable, tuple[Need, ...]] = OrderedDict()
+
+    async def of(self, result: Result) -> tuple[Need, ...]:
+        """What `result` is made of. Errors are those of the server."""
+        chosen = result.chosen
+        key = (result.plan.digest(), *map(_key, chosen))
+        found = self._known.get(key)
+        if found is None:
+            self._known[key] = found = tuple([await self._need(result, one) for one in chosen])
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return found
+
+    async def _need(self, result: Result, chosen: Chosen) -> Need:
+        whole = result.analysis is not None and result.analysis.result == "pattern"
+        shown = chosen.layout.frames_of(np.arange(chosen.layout.points, dtype=np.int64))
+        used = np.unique(shown[shown != NO_FRAME])
+        if whole:
+            runs = portions(chosen.layout, chosen.usable)
+            used = used if chosen.usable is None else used[chosen.usable[used]]
+        else:
+            runs = [[patch] for patch in chosen.layout.patches_of(used)]
+        digest = result.plan.digest()
+        parts: list[Part] = []
+        there: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for number, patches in enumerate(runs):
+            frames = await self._slice(chosen.scan, patches, whole)
+            numbers, size = _listed(frames)
+            there.append(numbers)
+            key = patch_key(digest, frames)
+            parts.append(Part(key, frames.first, frames.count, len(numbers), size))
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return Need(
+            chosen.scan,
+            tuple(parts),
+            pattern_key(part.key for part in parts) if whole else None,
+            used,
+            np.setdiff1d(used, np.concatenate(there), assume_unique=True),
+            int(np.count_nonzero(shown == NO_FRAME)),
+        )
+
+    async def _slice(self, scan: Scan, patches: list[Patch], whole: bool) -> FrameSlice:
+        if whole:
+            return await self._locator.portion(scan, patches)
+        return (await self._locator.slices(scan, patches))[0]
+
+
+def _key(chosen: Chosen) -> Hashable:
+    """Equal for equal frames; all channels come from the same patches."""
+    factors = b"" if chosen.factors is None else chosen.factors.tobytes()
+    layout = replace(chosen.layout, channels=())
+    return chosen.scan.path, chosen.scan.version, layout, factors
+
+
+def _listed(frames: FrameSlice) -> tuple[NDArray[np.int64], int]:
+    """The frames of a slice that have a chunk, and the size of these."""
+    found = [(number, length) for run in frames.runs for number, _, length in chunks(run)]
+    numbers = np.array([number for number, _ in found], np.int64)
+    return numbers, sum(length for _, length in found)
