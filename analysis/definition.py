@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -110,11 +110,58 @@ class Analysis:
     """Why they have none, or why there is no background."""
     dtype: str = "<f8"
     """Of the result's numbers: float64, or uint64 for counts."""
+    check: Callable[[Settings], None] | None = None
+    """ValueError, one line, where parameters that are each in range make no sense together."""
+    errors: Analysis | None = None
+    """Of a map: the analysis of the same name whose channels are the Poisson errors of this one.
+    They are in no file but those that ask for one of them by `channel=`."""
 
     @property
     def result_dtype(self) -> np.dtype[Any]:
         """`dtype` as numpy's."""
         return np.dtype(self.dtype)
+
+    def with_channel(self, name: str) -> tuple[Analysis, int]:
+        """The analysis that has this channel, itself or `errors`, and its number there."""
+        for analysis in (self, self.errors):
+            for number, channel in enumerate(analysis.channels if analysis is not None else ()):
+                if channel.name == name:
+                    assert analysis is not None
+                    return analysis, number
+        raise ValueError(f"{self.name} has no channel {name!r}")
+
+    @property
+    def every_channel(self) -> tuple[Channel, ...]:
+        """Those of its files, and the errors."""
+        return self.channels + (self.errors.channels if self.errors is not None else ())
+
+
+def errors_of(
+    analysis: Analysis,
+    channels: tuple[Channel, ...],
+    additive: Additive,
+    reduction: str | None = None,
+) -> Analysis:
+    """`analysis`, with its Poisson errors, which `additive` makes of the values of `reduction`.
+
+    The counts of a pixel are Poisson, so the variance of a count is the count, and what a formula
+    f makes of all of them has to first order the variance sum_S I (df/dI)^2. The parts of
+    `additive` are what f needs and the sums of variances: so the errors are those of what is
+    normalised, and less a background, too.
+    """
+
+    def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+        return additive.finish(additive.parts(values, settings), settings)
+
+    errors = replace(
+        analysis,
+        channels=channels,
+        finish=finish,
+        additive=additive,
+        reduction=analysis.reduction if reduction is None else reduction,
+        title=f"{analysis.title}, Poisson error",
+    )
+    return replace(analysis, errors=errors)
 
 
 def beam_centre(settings: Settings) -> tuple[float, float]:
@@ -122,3 +169,11 @@ def beam_centre(settings: Settings) -> tuple[float, float]:
     if settings.cx is None or settings.cy is None:
         raise ValueError("the beam centre is unknown: give cx= and cy=")
     return settings.cx, settings.cy
+
+
+def own_parameter(settings: Settings, name: str) -> float:
+    """A parameter that only this analysis knows. ValueError where `settings` lack it."""
+    value = dict(settings.extra).get(name)
+    if value is None:
+        raise ValueError(f"give {name}=")
+    return value

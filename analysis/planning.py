@@ -36,6 +36,8 @@ def plan_for(
     _check(analysis, settings, height, width, dtype)
     if analysis.needs_centre:
         _centre(settings)
+    if analysis.check is not None:
+        analysis.check(settings)
     reduction = reductions[analysis.reduction]
     uses = reduction.uses
     roi = None if settings.roi == Roi(0, 0, width, height) else settings.roi

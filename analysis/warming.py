@@ -11,6 +11,9 @@ from analysis.reductions import REDUCTIONS
 _TABLES = (1, 257)
 """Numbers of bins that have tables of 1 and of 2 bytes."""
 
+_WITH_BINS = ("radial", "azimuthal", "placed")
+_OWN = {"above": (("threshold", 1.0),)}
+
 
 def warm() -> None:
     """Compile every kernel for pixels of 1, 2 and 4 bytes, or load it from the cache on disk.
@@ -21,8 +24,10 @@ def warm() -> None:
     for dtype in ("|u1", "<u2", "<u4"):
         size = np.dtype(dtype).itemsize
         for name in REDUCTIONS:
-            for bins in _TABLES if name in ("radial", "azimuthal") else (None,):
-                plan = Plan(name, "", 1, 8, dtype, cx=0.0, cy=0.0, bins=bins)
+            for bins in _TABLES if name in _WITH_BINS else (None,):
+                plan = Plan(
+                    name, "", 1, 8, dtype, cx=0.0, cy=0.0, bins=bins, extra=_OWN.get(name, ())
+                )
                 prepared = REDUCTIONS[name].prepare(plan)
                 out = np.zeros(prepared.value_shape, prepared.value_dtype)
                 prepared.frame(np.zeros((1, 8), dtype), out)

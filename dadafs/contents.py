@@ -20,7 +20,7 @@ from dadafs.paths import Value
 from dadafs.planning import Layout
 from dadafs.scans.model import Scan
 
-WHEELS = {"orientation": ("angle", "anisotropy")}
+WHEELS = {"orientation": ("angle", "anisotropy"), "harmonic": ("angle", "strength")}
 """Analyses shown as a colour wheel, with the channels of its hue and brightness."""
 
 VIEW_PARAMETERS = {

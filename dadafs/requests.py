@@ -75,8 +75,8 @@ def parameters_of(analysis: Analysis) -> dict[str, Parameter]:
     known = PARAMETERS | {parameter.name: parameter for parameter in analysis.own}
     table |= {name: known[name] for name in analysis.parameters}
     table |= corrections_of(analysis)
-    if len(analysis.channels) > 1:
-        names = tuple(channel.name for channel in analysis.channels)
+    names = tuple(channel.name for channel in analysis.every_channel)
+    if len(names) > 1:
         table["channel"] = Parameter("channel", "choice", None, None, "", "only this", names)
     if analysis.result != "stack":
         table |= VIEW_PARAMETERS
@@ -214,6 +214,9 @@ def _frame(request: Request, scan: Scan, values: dict[str, Value]) -> Result:
 
 def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: Supplies) -> Result:
     analysis = ANALYSES[request.analysis]
+    chosen = values.get("channel")
+    if chosen is not None:
+        analysis, number = analysis.with_channel(str(chosen))
     settings = _settings(values, scan, analysis)
     correction = correction_of(values, scan, supplies, analysis)
     mask = scan.mask if supplies.mask is None else supplies.mask.pixels
@@ -225,11 +228,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
         raise NoSuchPath(f"{analysis.name}: {exc}{_because(settings, scan)}") from exc
     value_shape, value_dtype = value_type(plan)
     container = CONTAINERS[request.extension]
-    chosen = values.get("channel")
-    if chosen is None:
-        channels = channels_shown(analysis, container)
-    else:
-        channels = ([channel.name for channel in analysis.channels].index(str(chosen)),)
+    channels = channels_shown(analysis, container) if chosen is None else (number,)
     layout = _layout(values, scan, channels, _cell(analysis, value_shape))
     wheel = container.picture and chosen is None and analysis.name in WHEELS
     view = view_of(values, container, wheel=wheel)

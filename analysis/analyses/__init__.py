@@ -5,12 +5,16 @@ from __future__ import annotations
 from analysis.analyses.average import AVERAGE
 from analysis.analyses.azimuthal import AZIMUTHAL
 from analysis.analyses.composite import COMPOSITE
+from analysis.analyses.crystal import CRYSTAL
 from analysis.analyses.darkfield import DARKFIELD
 from analysis.analyses.dpc import DPC
+from analysis.analyses.exponent import EXPONENT
+from analysis.analyses.harmonic import HARMONIC
 from analysis.analyses.max import MAX
 from analysis.analyses.orientation import ORIENTATION
 from analysis.analyses.radial import RADIAL
 from analysis.analyses.sum import SUM
+from analysis.analyses.symmetry import SYMMETRY
 from analysis.definition import Analysis
 
 ANALYSES: dict[str, Analysis] = {
@@ -19,6 +23,10 @@ ANALYSES: dict[str, Analysis] = {
         DARKFIELD,
         DPC,
         ORIENTATION,
+        HARMONIC,
+        SYMMETRY,
+        CRYSTAL,
+        EXPONENT,
         RADIAL,
         AZIMUTHAL,
         SUM,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import HEALED
 
 
@@ -29,19 +29,29 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
     return parts.T
 
 
+def of_variance(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """The variance of the counts, which is the counts as long as they are raw, to sigma (1, n)."""
+    del settings
+    return np.sqrt(parts.T)
+
+
 def reference(frame: NDArray[Any], valid: NDArray[np.bool_]) -> float:
     """sum_S I of one frame (height, width), plain numpy; `valid` is S, sentinel left out."""
     return float(np.sum(frame[valid], dtype=np.uint64))
 
 
-DARKFIELD = Analysis(
-    name="darkfield",
-    result="map",
-    title="scattered counts",
-    definition="sum of the counts over the selected valid pixels: sum_S I",
-    channels=(Channel("counts", "counts", "sum_S I"),),
-    parameters=HEALED,
-    reduction="moments",
-    finish=finish,
-    additive=Additive(("counts",), parts, of_parts),
+DARKFIELD = errors_of(
+    Analysis(
+        name="darkfield",
+        result="map",
+        title="scattered counts",
+        definition="sum of the counts over the selected valid pixels: sum_S I",
+        channels=(Channel("counts", "counts", "sum_S I"),),
+        parameters=HEALED,
+        reduction="moments",
+        finish=finish,
+        additive=Additive(("counts",), parts, of_parts),
+    ),
+    channels=(Channel("sigma", "counts", "sqrt(sum_S I)"),),
+    additive=Additive(("variance",), parts, of_variance),
 )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.centred import centred, per_count, total
-from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import HEALED
 
 
@@ -32,6 +32,35 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
     return np.stack([per_count(x, counts), per_count(y, counts)])
 
 
+def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """The same values to those sums, the variances I, I dx, I dy, I dx^2, I dy^2, the counts (n, 9)
+
+    The last are the counts as they are, for who has too few of them.
+    """
+    sums = parts(values, settings)
+    moments = centred(values, settings)
+    squares = (moments.xx + moments.x**2, moments.yy + moments.y**2)
+    more = [total(sums[:, 0], square) for square in squares]
+    return np.concatenate([sums, sums, np.stack(more, axis=1), sums[:, :1]], axis=1)
+
+
+def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Such parts to sigma_x, sigma_y in pixels, float64 (2, n).
+
+    One more count at dx moves the mean by (dx - x) / sum I: the error is the spread of the counts
+    over the root of their number. NaN with fewer than two counts, which have no spread.
+    """
+    del settings
+    counts, x, y, v, vx, vy, vxx, vyy, raw = parts.T
+    counts = np.where((counts > 0) & (raw > 1), counts, np.nan)
+    x, y = x / counts, y / counts
+    squares = np.stack([vxx - 2 * x * vx + x * x * v, vyy - 2 * y * vy + y * y * v])
+    return np.asarray(np.sqrt(np.maximum(squares, 0)) / counts)
+
+
+ERRORS = Additive((*("counts",) * 3, *("variance",) * 5, "fixed"), error_parts, of_error_parts)
+
+
 def reference(
     frame: NDArray[Any], valid: NDArray[np.bool_], cx: float, cy: float
 ) -> NDArray[np.float64]:
@@ -44,22 +73,29 @@ def reference(
     return np.array([counts @ (columns - cx) / total, counts @ (rows - cy) / total])
 
 
-DPC = Analysis(
-    name="dpc",
-    result="map",
-    title="deflection of the beam",
-    definition=(
-        "mean distance of the counts from the beam centre:"
-        " x = sum_S I dx / sum_S I, y = sum_S I dy / sum_S I; y points down;"
-        " NaN for a point without counts"
+DPC = errors_of(
+    Analysis(
+        name="dpc",
+        result="map",
+        title="deflection of the beam",
+        definition=(
+            "mean distance of the counts from the beam centre:"
+            " x = sum_S I dx / sum_S I, y = sum_S I dy / sum_S I; y points down;"
+            " NaN for a point without counts"
+        ),
+        channels=(
+            Channel("x", "px", "sum_S I dx / sum_S I"),
+            Channel("y", "px", "sum_S I dy / sum_S I, positive downwards"),
+        ),
+        parameters=HEALED,
+        reduction="moments",
+        finish=finish,
+        additive=Additive(("counts",) * 3, parts, of_parts),
+        needs_centre=True,
     ),
     channels=(
-        Channel("x", "px", "sum_S I dx / sum_S I"),
-        Channel("y", "px", "sum_S I dy / sum_S I, positive downwards"),
+        Channel("sigma_x", "px", "sqrt(sum_S I (dx - x)^2) / sum_S I"),
+        Channel("sigma_y", "px", "sqrt(sum_S I (dy - y)^2) / sum_S I"),
     ),
-    parameters=HEALED,
-    reduction="moments",
-    finish=finish,
-    additive=Additive(("counts",) * 3, parts, of_parts),
-    needs_centre=True,
+    additive=ERRORS,
 )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.centred import centred, per_count, total
-from analysis.definition import Additive, Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import HEALED
 
 
@@ -77,6 +77,50 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
     return np.stack([_angle(xu, difference, radius), anisotropy, l1, l2])
 
 
+def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """Sums over directions, float64 (n, 13), to the parts of errors, float64 (n, 14).
+
+    Of `analysis.reductions.directions.COLUMNS`: n, r2, r2_c2, r2_s2; as variances these and the
+    five with r4; n once more, as it is.
+    """
+    del settings
+    second, fourth = values[:, [0, 5, 6, 7]], values[:, 8:13]
+    return np.concatenate([second, second, fourth, values[:, :1]], axis=1)
+
+
+def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """Such parts to the errors of the channels, float64 (4, n).
+
+    With u, v the coordinates of a pixel along the eigenvectors, one more count changes l1 by
+    (u^2 - l1) / sum I, l2 by (v^2 - l2) / sum I, the angle by u v / ((l1 - l2) sum I) and the
+    anisotropy by 2 (l2 u^2 - l1 v^2) / ((l1 + l2)^2 sum I); Anderson, Ann. Math. Statist. 34
+    (1963) 122. NaN with fewer than two counts and where l1 = l2.
+    """
+    del settings
+    n, r2, c2, s2, v, v2, v2_c2, v2_s2, v4, v4_c2, v4_s2, v4_c4, v4_s4, raw = parts.T
+    n = np.where((n > 0) & (raw > 1), n, np.nan)
+    half = np.hypot(c2, s2) / (2 * n)
+    half = np.where(half > 0, half, np.nan)
+    c, s = c2 / (2 * n * half), s2 / (2 * n * half)  # of twice the angle
+    l1, l2 = r2 / (2 * n) + half, r2 / (2 * n) - half
+    u2, w2 = (v2 + (v2_c2 * c + v2_s2 * s)) / 2, (v2 - (v2_c2 * c + v2_s2 * s)) / 2
+    twice, once = v4_c4 * (c * c - s * s) + v4_s4 * 2 * c * s, v4_c2 * c + v4_s2 * s
+    u4, w4 = (3 * v4 + 4 * once + twice) / 8, (3 * v4 - 4 * once + twice) / 8
+    uw = (v4 - twice) / 8
+    squares = [
+        uw / (l1 - l2) ** 2,
+        4 * (l2**2 * u4 - 2 * l1 * l2 * uw + l1**2 * w4) / (l1 + l2) ** 4,
+        u4 - 2 * l1 * u2 + l1**2 * v,
+        w4 - 2 * l2 * w2 + l2**2 * v,
+    ]
+    out = np.sqrt(np.maximum(np.stack(squares), 0)) / n
+    out[0] = np.degrees(out[0])
+    return np.asarray(out)
+
+
+ERRORS = Additive((*("counts",) * 4, *("variance",) * 9, "fixed"), error_parts, of_error_parts)
+
+
 def reference(
     frame: NDArray[Any], valid: NDArray[np.bool_], cx: float, cy: float
 ) -> NDArray[np.float64]:
@@ -103,26 +147,44 @@ def reference(
     )
 
 
-ORIENTATION = Analysis(
-    name="orientation",
-    result="map",
-    title="direction of strongest scattering",
-    definition=(
-        "eigenvalues l1 >= l2 and eigenvectors of the second moments about the beam centre:"
-        " M = 1 / sum_S I [[sum I dx^2, sum I dx up], [sum I dx up, sum I up^2]], up = -dy;"
-        " a fibre lies at right angles to the angle; NaN for a point without counts"
+ORIENTATION = errors_of(
+    Analysis(
+        name="orientation",
+        result="map",
+        title="direction of strongest scattering",
+        definition=(
+            "eigenvalues l1 >= l2 and eigenvectors of the second moments about the beam centre:"
+            " M = 1 / sum_S I [[sum I dx^2, sum I dx up], [sum I dx up, sum I up^2]], up = -dy;"
+            " a fibre lies at right angles to the angle; NaN for a point without counts"
+        ),
+        channels=(
+            Channel(
+                "angle",
+                "degrees",
+                "of l1's eigenvector, counter-clockwise in [0, 180); NaN if l1 = l2",
+            ),
+            Channel("anisotropy", "1", "(l1 - l2) / (l1 + l2), from 0 to 1"),
+            Channel("l1", "px^2", "larger eigenvalue of M"),
+            Channel("l2", "px^2", "smaller eigenvalue of M"),
+        ),
+        parameters=HEALED,
+        reduction="moments",
+        finish=finish,
+        additive=Additive(("counts",) * 4, parts, of_parts),
+        needs_centre=True,
     ),
     channels=(
         Channel(
-            "angle", "degrees", "of l1's eigenvector, counter-clockwise in [0, 180); NaN if l1 = l2"
+            "sigma_angle", "degrees", "sqrt(<u^2 v^2> / sum_S I) / (l1 - l2), u, v along l1, l2"
         ),
-        Channel("anisotropy", "1", "(l1 - l2) / (l1 + l2), from 0 to 1"),
-        Channel("l1", "px^2", "larger eigenvalue of M"),
-        Channel("l2", "px^2", "smaller eigenvalue of M"),
+        Channel(
+            "sigma_anisotropy",
+            "1",
+            "2 sqrt(<(l2 u^2 - l1 v^2)^2> / sum_S I) / (l1 + l2)^2",
+        ),
+        Channel("sigma_l1", "px^2", "sqrt((<u^4> - l1^2) / sum_S I)"),
+        Channel("sigma_l2", "px^2", "sqrt((<v^4> - l2^2) / sum_S I)"),
     ),
-    parameters=HEALED,
-    reduction="moments",
-    finish=finish,
-    additive=Additive(("counts",) * 4, parts, of_parts),
-    needs_centre=True,
+    reduction="directions",
+    additive=ERRORS,
 )

@@ -15,9 +15,8 @@ COMMON = tuple(
 )
 """Modules that determine the values of every reduction."""
 
-VERSION = code_version(
-    *COMMON, *(f"analysis.kernels.{name}" for name in ("moments", "sums", "profiles", "patterns"))
-)
+_PASSES = ("moments", "sums", "profiles", "patterns", "above", "directions")
+VERSION = code_version(*COMMON, *(f"analysis.kernels.{name}" for name in _PASSES))
 """Digest of the source of all kernels."""
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from analysis.reductions.above import Above
 from analysis.reductions.base import Prepared, Reduction, Status
+from analysis.reductions.directions import Directions
 from analysis.reductions.frames import Frames
 from analysis.reductions.moments import Counts, Moments
 from analysis.reductions.patterns import Patterns
+from analysis.reductions.placed import Placed
 from analysis.reductions.profiles import AZIMUTHAL, RADIAL
 
 _PASSES: tuple[Reduction, ...] = (
@@ -13,6 +16,9 @@ _PASSES: tuple[Reduction, ...] = (
     Counts(),
     RADIAL,
     AZIMUTHAL,
+    Placed(),
+    Directions(),
+    Above(),
     Patterns(),
     Frames(),
 )

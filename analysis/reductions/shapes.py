@@ -21,10 +21,16 @@ def value_type(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if plan.reduction == "patterns":
         height, width = plan.shape if plan.roi is None else (plan.roi.h, plan.roi.w)
         return (3, height, width), np.dtype(np.uint64)
-    if plan.reduction in ("radial", "azimuthal"):
+    if plan.reduction in ("radial", "azimuthal", "placed"):
         if plan.bins is None:
             raise ValueError(f"{plan.reduction} needs a number of bins")
+        if plan.reduction == "placed":
+            return (3, plan.bins), np.dtype(np.float64)
         return (2, plan.bins), np.dtype(np.uint64)
+    if plan.reduction == "directions":
+        return (13,), np.dtype(np.float64)
+    if plan.reduction == "above":
+        return (2,), np.dtype(np.uint64)
     reduction = reductions.REDUCTIONS.get(plan.reduction)
     if isinstance(reduction, PluginReduction):
         return reduction.plugin.value_shape(), np.dtype(np.float64)

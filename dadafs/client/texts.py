@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from analysis.analyses import ANALYSES
-from analysis.definition import Analysis
+from analysis.definition import Analysis, Channel
 from analysis.parameters import Parameter
 from dadafs.containers import CONTAINERS
 from dadafs.contents import WHEELS
@@ -168,11 +169,21 @@ def _endings(analysis: Analysis) -> str:
         hue, brightness = WHEELS[analysis.name]
         return f"{_CONTAINER_LIST} (png without channel=: {hue} as hue, {brightness} as brightness)"
     first = analysis.channels[0].name
-    return _CONTAINER_LIST + (f" (png: {first}, or channel=)" if len(analysis.channels) > 1 else "")
+    return _CONTAINER_LIST + (
+        f" (png: {first}, or channel=)" if len(analysis.every_channel) > 1 else ""
+    )
 
 
 def _channels(analysis: Analysis) -> str:
-    return "\n".join(f"  {c.name:<12} {c.meaning} [{c.unit}]" for c in analysis.channels)
+    def rows(channels: Iterable[Channel]) -> str:
+        return "\n".join(f"  {c.name:<14} {c.meaning} [{c.unit}]" for c in channels)
+
+    if analysis.errors is None:
+        return rows(analysis.channels)
+    return f"""\
+{rows(analysis.channels)}
+Only by channel=, their Poisson errors:
+{rows(analysis.errors.channels)}"""
 
 
 def _table(parameters: Any) -> str:

@@ -27,7 +27,10 @@ from analysis.kernels import lz4
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.patterns import Pattern
 
-PASSES = ("moments", "counts", "radial", "azimuthal", "patterns")
+PASSES = (
+    *("moments", "counts", "radial", "azimuthal", "patterns"),
+    *("placed", "directions", "above"),
+)
 SHAPES = ((1, 1), (3, 5), (4, 40), (17, 31), (24, 96))
 LARGE = (331, 500)
 """More than the window of an LZ4 chunk holds, more than a block; every 250th chunk, as it takes
@@ -85,8 +88,9 @@ def sample(rng: np.random.Generator, dtype: str, kind: str, shape: tuple[int, in
         frame[shape[0] // 2 :] = 0
     chunk, codec = encode(frame, kind)
     invalid = rng.random(shape) < 0.1 if rng.random() < 0.5 else None
-    more = {"radial": {"cx": 3.0, "cy": 2.0, "bins": 5}}
-    more["azimuthal"] = more["radial"]
+    binned = {"cx": 3.0, "cy": 2.0, "bins": 5}
+    more: dict[str, Any] = dict.fromkeys(("radial", "azimuthal", "placed", "directions"), binned)
+    more["above"] = {"extra": (("threshold", float(rng.choice((0, 3, 200)))),)}
     prepared = {
         name: REDUCTIONS[name].prepare(plan_of(name, codec, invalid, **more.get(name, {})))
         for name in PASSES
@@ -154,7 +158,9 @@ def check(item: Sample, damaged: bytes, cliff: Cliff) -> bool:
     for name, prepared in item.prepared.items():
         wanted = np.zeros(prepared.value_shape, prepared.value_dtype)
         prepared.frame(frame, wanted)
-        assert (results[name] == wanted).all(), name
+        result = results[name]
+        assert result is not None
+        assert result.tobytes() == wanted.tobytes(), name
     return True
 
 

@@ -83,12 +83,20 @@ def test_every_analysis_is_complete() -> None:
         assert analysis.name == name
         assert analysis.channels
         assert len({channel.name for channel in analysis.channels}) == len(analysis.channels)
-        assert set(analysis.parameters) <= set(PARAMETERS)
+        own = {parameter.name for parameter in analysis.own}
+        assert set(analysis.parameters) <= set(PARAMETERS) | own
+        assert own <= {name for name, _ in analysis.defaults}
+        errors = [one for one in analysis.every_channel if one.name.startswith("sigma")]
+        assert bool(errors) == (analysis.result in ("map", "stack"))
+        assert len({channel.name for channel in analysis.every_channel}) == len(
+            analysis.every_channel
+        )
         assert {name for name, _ in analysis.defaults} <= set(analysis.parameters)
         assert analysis.result_dtype in (np.float64, np.uint64)
         hash(analysis)  # callers key their caches with it
     assert set(ANALYSES) == {
         *("darkfield", "dpc", "orientation", "radial", "azimuthal"),
+        *("harmonic", "symmetry", "crystal", "exponent"),
         *("sum", "max", "average", "composite"),
     }
 
@@ -106,7 +114,8 @@ def test_definitions_load_nothing_heavy() -> None:
 
 def test_texts_are_one_line() -> None:
     for analysis in ANALYSES.values():
-        for text in (analysis.title, analysis.definition, *(c.meaning for c in analysis.channels)):
+        meanings = (channel.meaning for channel in analysis.every_channel)
+        for text in (analysis.title, analysis.definition, *meanings):
             assert text
             assert not re.search(r"\n|  ", text)
     for parameter in PARAMETERS.values():

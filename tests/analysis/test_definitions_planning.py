@@ -43,6 +43,9 @@ PASSES: Mapping[str, Reduction] = {
         "moments": (),
         "radial": ("cx", "cy", "geometry", "bins"),
         "azimuthal": ("cx", "cy", "bins"),
+        "placed": ("cx", "cy", "geometry", "bins"),
+        "directions": ("cx", "cy"),
+        "above": ("extra",),
         "patterns": (),
         "frame": ("bin",),
     }.items()

@@ -294,6 +294,68 @@ def test_background_of_profiles_adds_its_error(shared: Site, made: Recorded) -> 
     assert_array_equal(found[2], own[2])
 
 
+def test_errors_of_what_is_corrected(shared: Site, made: Recorded) -> None:
+    scan = "corr/sub/s"
+    counts, dark = plain.counts(made.scan), plain.counts(made.other)
+    found = shared.load(f"{scan}/darkfield/norm=ic1/channel=sigma.npy").ravel()
+    assert_allclose(found, np.sqrt(counts) * made.factors(), rtol=1e-13)
+    found = shared.load(f"{scan}/darkfield/background=empty/channel=sigma.npy").ravel()
+    assert_allclose(found, np.sqrt(counts + dark.sum() / dark.size**2), rtol=1e-13)
+    columns = np.indices(made.scan.detector.shape)[1] - made.scan.geometry.cx
+
+    def sums(frame: NDArray[np.uint16], good: NDArray[np.bool_]) -> list[float]:
+        image = np.where(good, frame, 0).astype(np.float64)
+        return [float((image * columns**power).sum()) for power in range(3)]
+
+    own, other = plain.each(made.scan, sums), plain.each(made.other, sums)
+    net, variance = own - other.mean(0), own + other.sum(0) / len(other) ** 2
+    mean = net[:, 1] / np.where(net[:, 0] > 0, net[:, 0], np.nan)
+    square = variance[:, 2] - 2 * mean * variance[:, 1] + mean**2 * variance[:, 0]
+    found = shared.load(f"{scan}/dpc/background=empty/channel=sigma_x.npy").ravel()
+    assert_allclose(found, np.sqrt(square) / net[:, 0], rtol=1e-9)
+
+
+def test_ratios_of_the_second_set_are_left_by_norm(shared: Site, made: Recorded) -> None:
+    there = ~np.isnan(made.factors()).reshape(VERT, HORZ)
+    for path in ("harmonic", "symmetry/fold=4", "exponent/bins=9/rmin=5/channel=exponent"):
+        own = shared.load(f"corr/sub/s/{path}/full.npy")
+        normed = shared.load(f"corr/sub/s/{path}/norm=ic1.npy")
+        assert_allclose(normed[..., there], own[..., there], rtol=1e-8, atol=1e-8)
+        assert np.isnan(normed[..., ~there]).all()
+    bright = shared.load("corr/sub/s/crystal/threshold=2/norm=ic1.npy")
+    own = shared.load("corr/sub/s/crystal/threshold=2.npy")
+    assert_allclose(bright[0][there], (own[0] * made.factors().reshape(VERT, HORZ))[there])
+
+
+def test_power_law_and_harmonic_less_a_background(shared: Site, made: Recorded) -> None:
+    limits = "bins=7/rmin=10/rmax=60/background=0..3"
+    intensity, sigma, _ = shared.load(f"corr/sub/s/radial/{limits}.npy").reshape(3, -1, 7)
+    with h5py.File(shared.mnt / f"corr/sub/s/radial/{limits}.h5") as file:
+        q = file["entry/result/q"][:]
+    found = shared.load(f"corr/sub/s/exponent/{limits}.npy").reshape(3, -1)
+    for point in range(HORZ * VERT):
+        usable = intensity[point] > 0
+        if usable.sum() < 3:
+            assert np.isnan(found[:, point]).all()
+            continue
+        x, y = np.log(q[usable]), np.log(intensity[point][usable])
+        weights = (intensity[point] / sigma[point])[usable]
+        line, covariance = np.polyfit(x, y, 1, w=weights, cov="unscaled")
+        assert_allclose(found[0, point], -line[0], rtol=1e-6)
+        assert_allclose(found[1, point], np.sqrt(covariance[0, 0]), rtol=1e-6)
+    geometry = made.scan.geometry
+    rows, columns = np.indices(made.scan.detector.shape)
+    turned = np.exp(2j * np.arctan2(geometry.cy - rows, columns - geometry.cx))
+
+    def sums(frame: NDArray[np.uint16], good: NDArray[np.bool_]) -> list[float]:
+        total = (np.where(good, frame, 0) * turned).sum()
+        return [float(frame[good].sum(dtype=np.int64)), total.real, total.imag]
+
+    n, c, s = (plain.each(made.scan, sums) - plain.each(made.other, sums).mean(0)).T
+    strength = shared.load("corr/sub/s/harmonic/background=empty/channel=strength.npy").ravel()
+    assert_allclose(strength, np.hypot(c, s) / np.where(n > 0, n, np.nan), rtol=1e-9)
+
+
 def test_backgrounds_without_meaning_are_refused_in_one_line(shared: Site, made: Recorded) -> None:
     del made
     base = "corr/sub/s/{}/background={}.npy"
