@@ -1,4 +1,4 @@
-"""Single image files: CBF, EDF and TIFF with one frame in each."""
+"""Single image files: CBF, EDF and TIFF with one frame in each, or these packed by gzip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import struct
+import zlib
 from base64 import b64encode
 from typing import Any
 
@@ -20,6 +21,7 @@ FORMATS = {"cbf": 0x10001, "edf": 0x10002, "tif": 0x10003}
 """Numbers of stages that no HDF5 filter has: these have 16 bits."""
 BY_NUMBER = {number: name for name, number in FORMATS.items()}
 MAX_FILE_BYTES = 1 << 28
+GZIP = b"\x1f\x8b"
 CBF_STARTER = b"\x0c\x1a\x04\xd5"
 EDF_TYPES = {
     b"signedbyte": "i1",
@@ -63,6 +65,7 @@ def read_image(data: bytes, kind: str, expected: tuple[int, int] | None = None) 
 
 def read_pixels(data: bytes, kind: str, expected: tuple[int, int] | None = None) -> NDArray[Any]:
     """The numbers in an image file, as they are. BadData."""
+    data = plain(data)
     if len(data) > MAX_FILE_BYTES:
         raise BadData(f"a file of {len(data)} bytes holds more than one frame")
     shape = _said_shape(data, kind)
@@ -79,6 +82,20 @@ def read_pixels(data: bytes, kind: str, expected: tuple[int, int] | None = None)
     if pixels.shape != shape:
         raise BadData(f"holds {' x '.join(map(str, pixels.shape))} pixels, not one frame")
     return pixels
+
+
+def plain(data: bytes) -> bytes:
+    """The content of an image file, which may be packed by gzip whatever its name. BadData."""
+    if not data.startswith(GZIP):
+        return data
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacking.decompress(data, MAX_FILE_BYTES + 1)
+    except zlib.error as exc:
+        raise BadData(f"cannot be unpacked: {_line(exc)}") from exc
+    if len(unpacked) <= MAX_FILE_BYTES and not unpacking.eof:
+        raise BadData("is packed, and not whole")
+    return unpacked
 
 
 def _line(exc: Exception) -> str:

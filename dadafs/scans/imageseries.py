@@ -10,7 +10,7 @@ import numpy as np
 from analysis.codec import Codec
 from dadafs.errors import BadData, DadaError, Stale
 from dadafs.scans.imageheaders import header_facts
-from dadafs.scans.images import MAX_FILE_BYTES, codec_for, read_image
+from dadafs.scans.images import MAX_FILE_BYTES, codec_for, plain, read_image
 from dadafs.scans.masters import Master
 from dadafs.scans.model import ChunkRun, DataFile, FrameSlice, Identity
 from dadafs.scans.names import ScanFiles, join, number_of, show
@@ -137,7 +137,7 @@ class ImageSeries:
         for name in files.data[:TRIED]:
             path = join(self._directory, name)
             try:
-                data = self._content(path)
+                data = plain(self._content(path))
                 frame = read_image(data, files.images)
             except BadData as exc:
                 self._problems.append(f"{show(name)}: {exc}")

@@ -12,7 +12,7 @@ names = st.builds(
     st.sampled_from([b"a", b"a_", b"a-", b"b_1_", b"_", b"", b".a_", b"a.cbf"]),
     st.integers(0, 11),
     st.integers(1, 3),
-    st.sampled_from([b"cbf", b"edf", b"tif", b"tiff", b"TIF", b"png"]),
+    st.sampled_from([b"cbf", b"edf", b"tif", b"tiff", b"TIF", b"png", b"cbf.gz", b"edf.gz"]),
 )
 others = st.sampled_from(
     [b"a_master.h5", b"a_data_1.h5", b"a.nxs", b"a", b"a.scan", b"a_1.cbf.tmp"]
@@ -24,6 +24,9 @@ def test_numbered_images_make_a_scan() -> None:
     assert scans == {b"run": ScanFiles(None, (b"run_9.cbf", b"run_10.cbf"), "cbf")}
     assert loose == [b"lone_1.cbf", b"run_9.txt", b"run_1.edf"]
     assert [number_of(name) for name in scans[b"run"].all] == [9, 10]
+    packed = (b"run_0009.cbf.gz", b"run_0010.cbf", b"run_0011.cbf.gz")  # some packed already
+    assert group(packed) == ({b"run": ScanFiles(None, packed, "cbf")}, [])
+    assert group([b"a_1.gz", b"a_2.gz"]) == ({}, [b"a_1.gz", b"a_2.gz"])
 
 
 def test_what_is_no_series() -> None:

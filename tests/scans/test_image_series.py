@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tempfile
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import fabio
 import numpy as np
 import pytest
 import tifffile
@@ -29,7 +31,7 @@ from dadafs.keys import patch_key
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.counts import as_counts
 from dadafs.scans.decode import decode
-from dadafs.scans.images import FORMATS, read_image
+from dadafs.scans.images import FORMATS, MAX_FILE_BYTES, read_image
 from dadafs.scans.slices import chunks, cut
 from dadafs.scans.tree import RawTree
 
@@ -129,6 +131,33 @@ def test_series(root: Path, tree: RawTree, catalog: Catalog, kind: str, dtype: s
     with pytest.raises(NoSuchPath, match="is part of scan r: r/raw/r_00002"):
         catalog.resolve(f"r_00002.{kind}".encode())
     assert len(catalog.raw_files(b"r")) == 5
+
+
+@pytest.mark.parametrize("kind", ["cbf", "edf", "tif"])
+def test_files_packed_by_gzip(root: Path, tree: RawTree, catalog: Catalog, kind: str) -> None:
+    """All of them, or some; fabio opens such files by the same names."""
+    write_series(root, kind, range(1, 4))
+    for number in (1, 3):
+        path = root / f"r_{number:05}.{kind}"
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    scan = catalog.scan(b"r")
+    assert (scan.frames, scan.height, scan.width, scan.problems) == (3, *SHAPE, ())
+    frames = read_slice(tree, catalog.slice(b"r", 0, 3))
+    for number in range(3):
+        assert_array_equal(frames[number], expected(number + 1))
+    assert_array_equal(fabio.open(str(root / f"r_00001.{kind}.gz")).data, frame(1))
+
+
+def test_packed_files_that_are_damaged() -> None:
+    packed = gzip.compress(cbf(frame(1)))
+    with pytest.raises(BadData, match="not whole"):
+        read_image(packed[:-9], "cbf")
+    with pytest.raises(BadData, match=r"cannot be unpacked|not whole"):
+        read_image(packed[:40] + b"\xff" * 40 + packed[80:], "cbf")
+    bomb = gzip.compress(bytes(MAX_FILE_BYTES + 1), 1)
+    with pytest.raises(BadData, match="more than one frame"):
+        read_image(bomb, "edf")
 
 
 def test_compressed_tif(root: Path, tree: RawTree, catalog: Catalog) -> None:
