@@ -66,7 +66,7 @@ def read_contents(
         links = links_by_number(directory, files, len(links))
     if not links and files.master is not None and not master.broken:
         links = [Link(join(directory, files.master), b"")]  # somewhere in it
-    if dataset:
+    if dataset and not any(link.part for link in links):
         links = [Link(link.path, dataset) for link in links]
     problems += _missing(links, present)
     series = Series(

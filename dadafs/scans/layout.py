@@ -113,6 +113,12 @@ def counted(announced: int, counts: Sequence[Count | None]) -> Counted:
     return Counted(frames, tuple(places), ordered, tuple(overlaps))
 
 
+def placed(announced: int, parts: Sequence[Part]) -> Counted:
+    """The layout that is said, part by part in order and disjoint."""
+    places = tuple(Part(link, part.first, part.count, part.skip) for link, part in enumerate(parts))
+    return Counted(max([announced, *(part.end for part in places)]), places, places)
+
+
 def _overlaps(claims: list[Part]) -> list[tuple[int, int]]:
     """Ranges in more than one of the claims, which are sorted by begin; disjoint, in order."""
     found: list[tuple[int, int]] = []

@@ -17,8 +17,10 @@ from analysis.plan import Geometry, pack_mask
 from dadafs.errors import BadData, DadaError
 from dadafs.scans import hdf5
 from dadafs.scans.decode import decode
+from dadafs.scans.layout import Part
 from dadafs.scans.names import show, split
 from dadafs.scans.tree import RawTree
+from dadafs.scans.virtual import sources, virtual_stack
 
 DATA = b"/entry/data"
 DETECTOR = b"/entry/instrument/detector/"
@@ -41,6 +43,8 @@ class Link(msgspec.Struct, frozen=True):
     """Of the data file in the raw tree; b"" when it leads out of it."""
     dataset: bytes
     """Inside the data file; b"" for wherever its frames are."""
+    part: Part | None = None
+    """Which frames of the file are which of the scan, where that is said."""
 
 
 class Master(msgspec.Struct, frozen=True):
@@ -100,12 +104,14 @@ class _Reader:
 
     def read(self, dataset: bytes) -> Master:
         """All of it."""
-        if dataset and hdf5.dataset(self._file, dataset) is not None:
-            links: tuple[Link, ...] = (Link(self._path, dataset),)
-        else:
-            links = self._links()
+        links = self._virtual(dataset) if dataset else ()
+        if not links and dataset and hdf5.dataset(self._file, dataset) is not None:
+            links = (Link(self._path, dataset),)
+        links = links or self._links() or self._virtual()
         images, triggers = self._count("nimages"), self._count("ntrigger")
         announced = (images or 0) * (1 if triggers is None else triggers)
+        if links and links[-1].part is not None:
+            announced = max(announced, links[-1].part.end)
         if announced > MAX_ANNOUNCED:
             self._problems.append(f"{announced} frames announced: not believed")
             announced = 0
@@ -167,6 +173,21 @@ class _Reader:
         if not links and hdf5.dataset(self._file, own) is not None:
             links.append(Link(self._path, own))
         return tuple(links)
+
+    def _virtual(self, dataset: bytes = b"") -> tuple[Link, ...]:
+        """The sources of a virtual dataset; none where there is no such dataset."""
+        found = virtual_stack(self._file, dataset)
+        if found is None:
+            return ()
+        try:
+            parts = sources(found)
+        except ValueError as exc:
+            self._problems.append(f"{show(split(self._path)[1])}: {exc}")
+            return ()
+        return tuple(
+            Link(self._path if name == b"." else self._target(name), inside, part)
+            for name, inside, part in parts
+        )
 
     def _target(self, target: bytes) -> bytes:
         """The path in the raw tree that an external link leads to, b"" where it leads out."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dadafs.errors import DadaError, NoSuchPath, Stale
 from dadafs.scans.index import FileIndex, FrameIndexer
-from dadafs.scans.layout import Count, Counted, Part, Regular, counted, regular
+from dadafs.scans.layout import Count, Counted, Part, Regular, counted, placed, regular
 from dadafs.scans.masters import MAX_ANNOUNCED, Link
 from dadafs.scans.model import ChunkRun, DataFile, FrameSlice
 from dadafs.scans.names import ScanFiles, join, number_of, show, split
@@ -45,6 +45,8 @@ class Series:
         self._announced = announced
         self._problems: dict[str, None] = {}
         self.links = links
+        self._said = [link.part for link in links if link.part is not None]
+        """Where a virtual dataset says that each file lies; of all links or of none."""
         self.height, self.width, self.dtype = expected
         self.recounted = False
         """The layout has turned out another than it first seemed."""
@@ -95,7 +97,8 @@ class Series:
         place = self.layout.part(link)
         if isinstance(index, FileIndex):
             state = f"holds {misfit}" if (misfit := self._misfit(index)) else "present"
-            return DataFile(name, place.first, index.frames, state)
+            count = min(index.frames, place.count) if self._said else index.frames
+            return DataFile(name, place.first, count, state)
         return DataFile(name, place.first, place.count, index or "present")
 
     def _state(self, link: int) -> str:
@@ -119,10 +122,14 @@ class Series:
                 continue
             self.height, self.width, self.dtype = *index.codec.shape, index.codec.dtype
             self.grid = index.grid if len(self.links) == 1 else None
+            if self._said:
+                break
             layout = regular(len(self.links), self._announced, index.frames)
             if layout is not None and not self._contradicts(layout, link, index):
                 return layout
             return self._count()
+        if self._said:
+            return placed(self._announced, self._said)
         return counted(self._announced, [None] * len(self.links))
 
     def _recount(self) -> None:
@@ -173,7 +180,7 @@ class Series:
         A file shorter than expected may be the end of an aborted scan; one in the middle must
         say where it begins to be believed.
         """
-        if isinstance(index, str) or self._misfit(index):
+        if isinstance(index, str) or self._misfit(index) or self._said:
             return False
         part = layout.part(link)
         if index.start not in (None, part.first):

@@ -21,7 +21,7 @@ def find_stack(file: h5py.File) -> tuple[bytes, h5d.DatasetID]:
     In this order: the usual paths, what NeXus's `default` and `signal` attributes lead to, and the
     only dataset that is a series of frames. An external link is not followed.
     """
-    for path in (*USUAL, *_default(file)):
+    for path in (*USUAL, *default_paths(file)):
         found = hdf5.dataset(file, path)
         if found is not None:
             return path, found
@@ -50,7 +50,7 @@ def is_stack(found: h5d.DatasetID) -> bool:
     )
 
 
-def _default(file: h5py.File) -> list[bytes]:
+def default_paths(file: h5py.File) -> list[bytes]:
     """The path of the signal of the default plot of NeXus, where attributes lead to one."""
     path = b""
     group = hdf5.root(file)

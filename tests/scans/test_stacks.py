@@ -92,3 +92,81 @@ def test_master_with_several_triggers(root: Path, tree: RawTree, catalog: Catalo
     assert scan.raster is not None
     assert (scan.raster.horz, scan.raster.vert) == (4, 3)
     assert len(read_slice(tree, catalog.slice(b"scan42", 0, 12))) == 12
+
+
+def virtual(root: Path, shape: tuple[int, ...], *sources: tuple[str, object, int, object]) -> None:
+    """`v_master.h5` with a virtual dataset; of each source its file, what of all it is, how many
+    frames it has, and what of them is taken."""
+    layout = h5py.VirtualLayout((*shape, *SHAPE), "u2")
+    for name, place, count, taken in sources:
+        layout[place] = h5py.VirtualSource(name, "/entry/data/data", (count, *SHAPE))[taken]
+    with h5py.File(root / "v_master.h5", "w") as file:
+        file.create_virtual_dataset("/entry/data/data", layout)
+
+
+def test_virtual_master(root: Path, tree: RawTree, catalog: Catalog) -> None:
+    """Runs of frames of files that have more, in any order; one file is not there yet."""
+    (root / "sub").mkdir()
+    for name, first in (("sub/a.h5", 0), ("b.h5", 100)):
+        with h5py.File(root / name, "w") as file:
+            stack(file, "/entry/data/data", first, 8)
+    every = np.s_[:]
+    virtual(
+        root,
+        (13,),
+        ("b.h5", np.s_[0:3], 8, np.s_[2:5]),
+        ("sub/a.h5", np.s_[4:12], 8, every),
+        ("c.h5", np.s_[12:13], 1, every),
+    )
+    scan = catalog.scan(b"v")
+    assert (scan.frames, scan.problems) == (13, ("1 of 3 data files are missing: c.h5",))
+    frames = read_slice(tree, catalog.slice(b"v", 0, 13))
+    assert sorted(frames) == [0, 1, 2, *range(4, 12)]  # 3 is in no file
+    with h5py.File(root / "v_master.h5") as file:
+        for number, frame in frames.items():
+            assert_array_equal(frame, file["/entry/data/data"][number])
+    assert [one.state for one in catalog.data_files(b"v")] == ["present", "present", "missing"]
+
+
+def test_virtual_lines(root: Path, tree: RawTree, catalog: Catalog) -> None:
+    """A file for each line of a raster."""
+    for line in range(3):
+        with h5py.File(root / f"line{line}.h5", "w") as file:
+            stack(file, "/entry/data/data", 10 * line, 4)
+    virtual(root, (3, 4), *((f"line{line}.h5", np.s_[line], 4, np.s_[:]) for line in range(3)))
+    assert catalog.scan(b"v").frames == 12
+    frames = read_slice(tree, catalog.slice(b"v", 0, 12))
+    assert_array_equal(frames[9], frames_from(21, 1)[0])
+
+
+def test_virtual_dataset_of_the_user(root: Path, tree: RawTree, catalog: Catalog) -> None:
+    with h5py.File(root / "a.h5", "w") as file:
+        stack(file, "/entry/data/data", 0, 4)
+    virtual(root, (4,), ("a.h5", np.s_[:], 4, np.s_[:]))
+    with h5py.File(root / "v_master.h5", "a") as file:
+        file.move("/entry/data/data", "/measurement/eiger")
+    (root / "geometry.toml").write_text('[data]\ndataset = "/measurement/eiger"\n')
+    assert catalog.scan(b"v").frames == 4
+    assert_array_equal(read_slice(tree, catalog.slice(b"v", 3, 1))[3], frames_from(3, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (("a.h5", np.s_[:, 0:3], 4, np.s_[:, 0:3]), "parts of frames"),
+        (("a.h5", np.s_[0:4:2], 4, np.s_[0:2]), "parts of frames"),
+        (("../../a.h5", np.s_[:], 4, np.s_[:]), "no frames can be read"),
+    ],
+)
+def test_virtual_datasets_that_are_refused(
+    root: Path, catalog: Catalog, source: tuple[str, object, int, object], line: str
+) -> None:
+    virtual(root, (4,), source)
+    scan = catalog.scan(b"v")
+    assert scan.frames == 0
+    assert any(line in problem for problem in scan.problems), scan.problems
+
+
+def test_virtual_sources_that_overlap(root: Path, catalog: Catalog) -> None:
+    virtual(root, (4,), ("a.h5", np.s_[0:3], 3, np.s_[:]), ("b.h5", np.s_[2:4], 2, np.s_[:]))
+    assert "frame 2 is in b.h5 and elsewhere" in catalog.scan(b"v").problems[0]
