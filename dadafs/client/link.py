@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import trio
 
 from dadafs.client.once import Once
-from dadafs.errors import DadaError, Unreachable
+from dadafs.errors import DadaError, NoSuchPath, Unreachable
 from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import (
     AskReport,
@@ -111,6 +112,13 @@ class Link:
         """The files of the scan at `path`."""
         return await self._remembered(ListRaw(path))
 
+    async def raw_file(self, path: bytes, name: bytes) -> Entry:
+        """One of them. NoSuchPath."""
+        found = (await self._answer(ListRaw(path))).names.get(name)
+        if found is None:
+            raise NoSuchPath(f"{os.fsdecode(path)} has no raw file {os.fsdecode(name)!r}")
+        return found
+
     async def scan(self, path: bytes) -> Scan:
         """All about the scan at `path`. NoSuchScan."""
         return await self._remembered(Describe(path))
@@ -146,13 +154,17 @@ class Link:
             self._drop(request)
 
     async def _remembered(self, request: Request[R]) -> R:
+        value: R = (await self._answer(request)).value
+        return value
+
+    async def _answer(self, request: Request[Any]) -> _Answer:
+        """What the server says, or said a moment ago; its errors are raised."""
         answer = await self._once.get(
             request, partial(self._look, request), partial(self._fetch, request)
         )
         if answer.error is not None:
             raise type(answer.error)(str(answer.error))
-        value: R = answer.value
-        return value
+        return answer
 
     def _look(self, request: Request[Any]) -> _Answer | None:
         answer = self._known.get(request)
@@ -178,7 +190,8 @@ class Link:
         except DadaError as exc:
             error = exc
         until = trio.current_time() + self._fresh_s
-        names = {one.name: one for one in value or ()} if isinstance(request, List) else {}
+        listed = value if isinstance(request, List | ListRaw) else None
+        names = {one.name: one for one in listed or ()}
         self._drop(request)
         self._known[request] = answer = _Answer(value, error, until, names)
         self._listed += answer.weight

@@ -209,10 +209,8 @@ class Namespace:
                     raise NoSuchScan(f"{os.fsdecode(scan.path)} cannot be analysed; see README.txt")
                 return Item(_directory(scan), path)
             case paths.RawFile(name):
-                for entry in await self._link.raw_files(scan.path):
-                    if entry.name == name:
-                        return _raw_item(entry.attributes, identity)
-                raise NoSuchPath(f"{os.fsdecode(scan.path)} has no raw file {os.fsdecode(name)!r}")
+                entry = await self._link.raw_file(scan.path, name)
+                return _raw_item(entry.attributes, identity)
             case paths.Request():
                 supplies = await self._supplies(scan, node)
                 result = concrete(node, scan, supplies)
