@@ -20,7 +20,10 @@ SHOWN = {
     "darkfield": ("darkfield", "counts"),
     "darkfield, dpc, orientation": ("dpc", "moments"),
     "radial": ("radial", "radial"),
-    "azimuthal": ("azimuthal", "azimuthal"),
+    "azimuthal, symmetry": ("azimuthal", "azimuthal"),
+    "exponent": ("exponent", "placed"),
+    "harmonic, errors of orientation": ("harmonic", "directions"),
+    "crystal": ("crystal", "above"),
 }
 """By the name that is printed: the analysis, and the pass that computes it."""
 

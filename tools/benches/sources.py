@@ -12,6 +12,7 @@ from typing import Any, Literal
 import h5py
 import hdf5plugin  # noqa: F401  registers its filters
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from analysis.analyses import ANALYSES
@@ -57,10 +58,11 @@ class Source:
     def plan(self, analysis: str) -> Plan:
         """The pass that an analysis of all of the detector needs."""
         mask = pack_mask(self.invalid)
-        codec = self.codec
-        return plan_for(
-            ANALYSES[analysis], self.settings, codec.height, codec.width, codec.dtype, mask
-        )
+        codec, chosen = self.codec, ANALYSES[analysis]
+        defaults = dict(chosen.defaults)
+        own = tuple((one.name, float(defaults[one.name])) for one in chosen.own)
+        settings = replace(self.settings, extra=own)
+        return plan_for(chosen, settings, codec.height, codec.width, codec.dtype, mask)
 
 
 @contextmanager
