@@ -104,6 +104,20 @@ def centred(values: NDArray[Any], settings: Settings) -> Centred:
     )
 
 
+def about_beam(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """sum I times 1, dx, dy, dx^2, dx dy, dy^2 about the beam, float64 (n, 6), dy downwards.
+
+    `values` are such sums already where they are no integers: of counts that were multiplied with
+    a flat field.
+    """
+    if values.dtype.kind == "f":
+        return values.astype(np.float64)
+    counts = values[:, SUM].astype(np.float64)
+    one = centred(values, settings)
+    means = (one.x, one.y, one.xx + one.x**2, one.xy + one.x * one.y, one.yy + one.y**2)
+    return np.stack([counts, *(total(counts, mean) for mean in means)], axis=1)
+
+
 def total(counts: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Counts times a mean over them (n,): 0 for a frame without counts, whose mean is NaN."""
     return np.where(counts > 0, counts * mean, 0.0)

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True):
     bins: int | None = None
     bin: int | None = None
     heal: int | None = None
+    flat: int | None = None
     extra: tuple[tuple[str, float], ...] = ()
     height: int | None = None
     """Rows of the detector: bounds the moments where there is no roi."""
@@ -147,7 +148,7 @@ def errors_of(
     The counts of a pixel are Poisson, so the variance of a count is the count, and what a formula
     f makes of all of them has to first order the variance sum_S I (df/dI)^2. The parts of
     `additive` are what f needs and the sums of variances: so the errors are those of what is
-    normalised, and less a background, too.
+    normalised, and less a background, too. Products with a flat field have other variances.
     """
 
     def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -156,6 +157,7 @@ def errors_of(
     errors = replace(
         analysis,
         channels=channels,
+        parameters=tuple(name for name in analysis.parameters if name != "flat"),
         finish=finish,
         additive=additive,
         reduction=analysis.reduction if reduction is None else reduction,

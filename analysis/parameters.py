@@ -83,6 +83,9 @@ PARAMETERS: dict[str, Parameter] = {
         Parameter(
             "heal", "int", 0, 1, "", "1: masked pixels take what is opposite to them (Friedel)"
         ),
+        Parameter(
+            "flat", "int", 0, 1, "", "1: counts times the flat field, if the detector has not"
+        ),
     )
 }
 """Every detector-plane parameter by its name, in the order of listings."""
@@ -92,6 +95,9 @@ SELECTION = ("roi", "cx", "cy", "rmin", "rmax", "qmin", "qmax")
 
 HEALED = (*SELECTION, "heal")
 """The same where masked pixels of S can be healed."""
+
+CORRECTED = (*HEALED, "flat")
+"""The same where counts can be multiplied with a flat field as well."""
 
 PLANE = ("roi", "cx", "cy", "heal")
 """Parameters of an analysis that keeps the pixels apart; only healing needs the beam centre."""

@@ -70,6 +70,8 @@ class Plan(msgspec.Struct, frozen=True, array_like=True):
     """Further parameters of the pass, sorted by name (plug-ins)."""
     heal: int | None = None
     """1: masked pixels take the counts opposite to them; only where there is a mask."""
+    flat: int | None = None
+    """1: counts are multiplied with the detector's flat field, which goes with the frames."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -51,6 +51,8 @@ def plan_for(
     cx = cy = None
     if limits or heal or "cx" in uses or "cy" in uses:
         cx, cy = _centre(settings)
+    elif settings.flat and settings.cx is not None and settings.cy is not None:
+        cx, cy = _centre(settings)  # that moments in floating point are taken about
     return Plan(
         reduction=reduction.name,
         version=reduction.version,
@@ -70,6 +72,7 @@ def plan_for(
         bin=settings.bin or 1 if "bin" in uses else None,
         extra=settings.extra if "extra" in uses else (),
         heal=heal,
+        flat=1 if settings.flat else None,
     )
 
 

@@ -17,8 +17,9 @@ from dadafs.paths import Value, frame_range
 from dadafs.planning import Layout
 from dadafs.scans.masks import ENDINGS
 from dadafs.scans.model import Attributes, Mask, Monitor, Scan
+from dadafs.scans.names import show
 
-MASK, NORM, BACKGROUND = "mask", "norm", "background"
+MASK, NORM, BACKGROUND, HEAL, FLAT = "mask", "norm", "background", "heal", "flat"
 
 _PARAMETERS = (
     Parameter(
@@ -53,9 +54,14 @@ def corrections_of(analysis: Analysis) -> dict[str, Parameter]:
 def refusals_of(analysis: Analysis) -> dict[str, str]:
     """Why an analysis lacks some of them, by name."""
     reason = analysis.uncorrected or "it is not made of sums of counts"
+    refused = {}
     if analysis.additive is None:
-        return {NORM: reason, BACKGROUND: reason}
-    return {} if analysis.additive.linear else {BACKGROUND: reason}
+        refused = {NORM: reason, BACKGROUND: reason}
+    elif not analysis.additive.linear:
+        refused = {BACKGROUND: reason}
+    planes = analysis.result == "pattern"
+    why = "multiply the result with the flat field" if planes else "it takes the frames as they are"
+    return refused | {name: why for name in (HEAL, FLAT) if name not in analysis.parameters}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What is done to the parts of a result."""
+    """What is done to the parts of a result; also where these come from a flat field."""
 
     monitor: Monitor | None = None
     background: Background | None = None
@@ -159,10 +165,22 @@ def correction_of(
     background = None
     if BACKGROUND in values:
         background = _background(str(values[BACKGROUND]), scan, supplies)
-    if supplies.monitor is None and background is None:
+    if values.get(FLAT):
+        if FLAT not in analysis.parameters:
+            raise NoSuchPath("flat=1: the errors of maps are those of counts; leave out flat=")
+        for one in (scan, supplies.background):
+            if one is not None and (why := _flat_refusal(one)):
+                raise NoSuchPath(f"flat=1: {why}")
+    elif supplies.monitor is None and background is None:
         return None
     assert analysis.additive is not None
     return Correction(supplies.monitor, background)
+
+
+def _flat_refusal(scan: Scan) -> str:
+    if scan.flat is None:
+        return f"the master of {show(scan.path)} has no flat field"
+    return scan.flat.refusal((scan.height, scan.width))
 
 
 def _background(text: str, scan: Scan, supplies: Supplies) -> Background:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -47,7 +47,7 @@ DARKFIELD = errors_of(
         title="scattered counts",
         definition="sum of the counts over the selected valid pixels: sum_S I",
         channels=(Channel("counts", "counts", "sum_S I"),),
-        parameters=HEALED,
+        parameters=CORRECTED,
         reduction="moments",
         finish=finish,
         additive=Additive(("counts",), parts, of_parts),

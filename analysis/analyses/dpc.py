@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.centred import centred, per_count, total
+from analysis.centred import about_beam, centred, per_count, total
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -19,10 +19,8 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Moments of n frames, uint64 (n, 6), to sums of I, I dx and I dy, float64 (n, 3)."""
-    counts = values[:, 0].astype(np.float64)
-    moments = centred(values, settings)
-    return np.stack([counts, total(counts, moments.x), total(counts, moments.y)], axis=1)
+    """Moments of n frames, (n, 6), to sums of I, I dx and I dy, float64 (n, 3)."""
+    return about_beam(values, settings)[:, :3]
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -87,7 +85,7 @@ DPC = errors_of(
             Channel("x", "px", "sum_S I dx / sum_S I"),
             Channel("y", "px", "sum_S I dy / sum_S I, positive downwards"),
         ),
-        parameters=HEALED,
+        parameters=CORRECTED,
         reduction="moments",
         finish=finish,
         additive=Additive(("counts",) * 3, parts, of_parts),

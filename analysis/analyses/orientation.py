@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.centred import centred, per_count, total
+from analysis.centred import about_beam, centred, per_count
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -53,12 +53,9 @@ def _angle(
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Moments of n frames, uint64 (n, 6), to sums of I, I dx^2, I dx up, I up^2, float64 (n, 4)."""
-    counts = values[:, 0].astype(np.float64)
-    moments = centred(values, settings)
-    x, up = moments.x, -moments.y
-    means = (moments.xx + x * x, x * up - moments.xy, moments.yy + up * up)
-    return np.stack([counts, *(total(counts, mean) for mean in means)], axis=1)
+    """Moments of n frames, (n, 6), to sums of I, I dx^2, I dx up, I up^2, float64 (n, 4)."""
+    sums = about_beam(values, settings)
+    return np.stack([sums[:, 0], sums[:, 3], -sums[:, 4], sums[:, 5]], axis=1)
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -167,7 +164,7 @@ ORIENTATION = errors_of(
             Channel("l1", "px^2", "larger eigenvalue of M"),
             Channel("l2", "px^2", "smaller eigenvalue of M"),
         ),
-        parameters=HEALED,
+        parameters=CORRECTED,
         reduction="moments",
         finish=finish,
         additive=Additive(("counts",) * 4, parts, of_parts),

@@ -26,9 +26,16 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Sums and pixels, uint64 (n, 2, bins), to intensity, its variance, pixels (n, 3, bins)."""
-    intensity, sigma, pixels = finish(values, settings)
-    return np.stack([intensity, sigma**2, pixels], axis=1)
+    """Sums and pixels to intensity, its variance and pixels, float64 (n, 3, bins).
+
+    `values` are uint64 (n, 2, bins), or float64 (n, 3, bins) after a flat field, with the variance
+    of the sum in the middle: that of counts is the counts.
+    """
+    del settings
+    sums, pixels = values[:, 0].astype(np.float64), values[:, -1].astype(np.float64)
+    variance = values[:, -2].astype(np.float64)
+    divisor = np.where(pixels > 0, pixels, np.nan)
+    return np.stack([sums / divisor, variance / divisor**2, pixels], axis=1)
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from analysis.analyses.profile import ADDITIVE, PROFILE_CHANNELS, finish
 from analysis.analyses.profile import reference as binned
 from analysis.definition import Analysis, Settings, beam_centre
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 
 
 def reference(
@@ -41,7 +41,7 @@ RADIAL = Analysis(
         " (else the smallest and largest selected); labelled at the bin's centre"
     ),
     channels=PROFILE_CHANNELS,
-    parameters=(*HEALED, "bins"),
+    parameters=(*CORRECTED, "bins"),
     reduction="radial",
     finish=finish,
     additive=ADDITIVE,

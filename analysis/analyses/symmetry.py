@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.analyses.profile import ADDITIVE, parts
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of, own_parameter
-from analysis.parameters import HEALED, Parameter
+from analysis.parameters import CORRECTED, Parameter
 
 FOLD = Parameter(
     "fold", "int", 2, 12, "", "order of the symmetry: the pattern repeats every 360/fold"
@@ -189,7 +189,7 @@ SYMMETRY = errors_of(
                 " a wave of order n to I(phi)",
             ),
         ),
-        parameters=(*HEALED, "bins", "fold"),
+        parameters=(*CORRECTED, "bins", "fold"),
         reduction="azimuthal",
         finish=finish,
         additive=Additive(ADDITIVE.roles, parts, of_parts),

@@ -85,7 +85,12 @@ class Frames:
     """The pass behind `frames/`."""
 
     name = "frame"
-    version = code_version("analysis.reductions.frames", "analysis.selection", "analysis.healing")
+    version = code_version(
+        "analysis.reductions.frames",
+        "analysis.selection",
+        "analysis.healing",
+        "analysis.reductions.flattened",
+    )
     uses: frozenset[str] = frozenset({"bin"})
 
     def prepare(self, plan: Plan) -> PreparedFrame:

@@ -173,6 +173,7 @@ class Moments:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.moments",
         *COMMON,
     )
@@ -196,6 +197,7 @@ class Counts:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.sums",
         *COMMON,
     )

@@ -205,6 +205,7 @@ class Profile:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.profiles",
         *COMMON,
     )

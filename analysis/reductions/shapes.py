@@ -9,11 +9,14 @@ import numpy as np
 from analysis import reductions
 from analysis.plan import Plan
 from analysis.plugins import PluginReduction
+from analysis.reductions.flattened import flat_values
 from analysis.reductions.frames import frame_values
 
 
 def value_type(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of the values: of one frame, or of many where not `is_per_frame`."""
+    if plan.flat:
+        return flat_values(plan)
     if plan.reduction in ("moments", "counts"):
         return (6 if plan.reduction == "moments" else 1,), np.dtype(np.uint64)
     if plan.reduction == "frame":

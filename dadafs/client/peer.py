@@ -8,8 +8,10 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import trio
 from numpy.typing import NDArray
@@ -18,11 +20,13 @@ from analysis import kernels
 from analysis.plan import Plan
 from analysis.plugins import PluginFailed
 from analysis.reductions import REDUCTIONS, Prepared, Status
+from analysis.reductions.flattened import PreparedFlat
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from analysis.reductions.shapes import is_per_frame, value_type
 from analysis.warming import warm
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
+from dadafs.client.flatfield import Flatfield, read_flatfield, tiles_in
 from dadafs.client.reducing import FrameReducer, PatternReducer, Reducer, reduce_frames
 from dadafs.client.shared import SharedResults
 from dadafs.client.sources import Chunks, FrameSource
@@ -32,7 +36,7 @@ from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import AskReport, Compute, Report
 from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
-from dadafs.scans.model import FrameSlice
+from dadafs.scans.model import ChunkRun, FrameSlice
 from dadafs.scans.slices import LENGTH_BYTES, listed
 
 R = TypeVar("R")
@@ -100,6 +104,7 @@ class Peer:
         self._threads = threads
         self._limiter = trio.CapacityLimiter(threads)
         self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._flatfield: Flatfield | None = None
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
 
@@ -129,7 +134,8 @@ class Peer:
         if keeps and (known := await self._known(key, plan, frames)) is not None:
             return None, known
         try:
-            work = await self._in_thread(lambda: Work(self._prepare(digest, plan), frames))
+            flat = None if frames.flat is None else await self._flat(frames.flat, plan)
+            work = await self._in_thread(lambda: Work(self._prepare(digest, plan, flat), frames))
             for part in self._source.batches(frames):
                 chunks = await self._source.gather(part)
                 await self._in_thread(partial(work.reduce, chunks, part))
@@ -144,6 +150,15 @@ class Peer:
             if self._shared is not None:
                 self._shared.give(key, encoded)
         return None, encoded
+
+    async def _flat(self, tiles: ChunkRun, plan: Plan) -> Flatfield:
+        """A flat field, read where chunks are read, and remembered: the last one."""
+        key = blake2b(msgspec.msgpack.encode(tiles), digest_size=16).digest()
+        if self._flatfield is None or self._flatfield.key != key:
+            chunks = await self._source.gather(FrameSlice(0, tiles_in(tiles), (tiles,)))
+            read = partial(read_flatfield, chunks, tiles, plan.shape, key)
+            self._flatfield = await self._in_thread(read)
+        return self._flatfield
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
@@ -168,12 +183,17 @@ class Peer:
             return known
         return None
 
-    def _prepare(self, digest: bytes, plan: Plan) -> Prepared:
+    def _prepare(self, digest: bytes, plan: Plan, flat: Flatfield | None) -> Prepared:
+        if flat is not None:
+            digest += flat.key
         with self._lock:
             prepared = self._prepared.get(digest)
             if prepared is None:
                 try:
-                    prepared = REDUCTIONS[plan.reduction].prepare(plan)
+                    if flat is None:
+                        prepared = REDUCTIONS[plan.reduction].prepare(plan)
+                    else:
+                        prepared = PreparedFlat(plan, flat.factors)
                 except ValueError as exc:
                     raise ComputationFailed(f"{plan.reduction}: {exc}") from exc
                 self._prepared[digest] = prepared
@@ -194,6 +214,8 @@ def check(plan: Plan, frames: FrameSlice) -> None:
         raise ComputationFailed(f"patch of {frames.count} frames refused")
     if plan.height <= 0 or plan.width <= 0 or plan.height * plan.width > MAX_PIXELS:
         raise ComputationFailed(f"frames of {plan.height} x {plan.width} refused")
+    if bool(plan.flat) != (frames.flat is not None):
+        raise ComputationFailed("a flat field that is not planned, or the other way round")
     end = frames.first
     for run in frames.runs:
         if (run.codec.shape, run.codec.dtype) != (plan.shape, plan.dtype):

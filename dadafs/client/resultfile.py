@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import trio
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from analysis.reductions import Status
@@ -126,6 +127,8 @@ class ResultFile(ABC):
 
     def _want(self, frames: FrameSlice, *, per_frame: bool) -> Wanted:
         result = self._result
+        if result.plan.flat and result.scan.flat is not None:
+            frames = replace(frames, flat=result.scan.flat.tiles)
         shape = (frames.count, *result.value_shape) if per_frame else result.value_shape
         key = patch_key(self._digest, frames)
         return Wanted(key, result.plan, frames, shape, result.value_dtype, per_frame)

@@ -125,6 +125,7 @@ Parameters:
 def scan_json(scan: Scan, files: tuple[DataFile, ...]) -> str:
     """All that is known of a scan, as JSON."""
     horz, vert, snake = raster({}, scan)
+    flat = scan.flat
     present = sum(file.frames for file in files if file.state == "present")
     about: dict[str, Any] = {
         "scan": os.fsdecode(scan.path),
@@ -142,6 +143,7 @@ def scan_json(scan: Scan, files: tuple[DataFile, ...]) -> str:
         "axes": scan.axes,
         "beam_centre": {"column": scan.cx, "row": scan.cy},
         "geometry": scan.geometry and msgspec.structs.asdict(scan.geometry),
+        "flatfield": None if flat is None else {"source": flat.source, "applied": flat.applied},
         "metadata": scan.metadata,
         "sources": scan.sources,
         "problems": scan.problems,

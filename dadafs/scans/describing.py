@@ -153,4 +153,5 @@ def describe(
         sources=sources,
         problems=tuple(dict.fromkeys(problems)),
         withheld=withheld,
+        flat=master.flat,
     )

@@ -11,6 +11,7 @@ import h5py
 import msgspec
 import numpy as np
 from h5py import h5d, h5g, h5l
+from msgspec.structs import replace
 
 from analysis.codec import Codec
 from analysis.plan import Geometry, pack_mask
@@ -18,8 +19,9 @@ from dadafs.errors import BadData, DadaError
 from dadafs.scans import hdf5
 from dadafs.scans.decode import decode
 from dadafs.scans.layout import Part
+from dadafs.scans.model import ChunkRun, Flat, Identity
 from dadafs.scans.names import show, split
-from dadafs.scans.tree import RawTree
+from dadafs.scans.tree import RawTree, identity_of
 from dadafs.scans.virtual import sources, virtual_stack
 
 DATA = b"/entry/data"
@@ -32,6 +34,7 @@ ENERGIES_EV = {"ev": 1.0, "kev": 1e3}
 PIXELS = {"pixel": 1.0, "pixels": 1.0, "px": 1.0}
 MAX_PIXELS = 1 << 26  # four times the largest Eiger
 MAX_ANNOUNCED = 1 << 30
+MAX_TILES = 4096  # of a flat field
 MAX_LINKS = 100_000  # ten times as many data files as the largest scans have
 TOLERANCE = 0.01  # of values that are said twice
 
@@ -68,6 +71,7 @@ class Master(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     withheld: dict[str, str] = {}
     """The problem for which a value is not believed: distance_m, wavelength_nm, pixel_m, centre."""
+    flat: Flat | None = None
     broken: bool = False
     """It cannot be read at all."""
 
@@ -84,7 +88,7 @@ def read_master(tree: RawTree, path: bytes, dataset: bytes = b"") -> Master:
         return Master(problems=(str(exc),), broken=True)
     try:
         with hdf5.opened(fd) as file:
-            return _Reader(file, path).read(dataset)
+            return _Reader(file, path, identity_of(os.fstat(fd))).read(dataset)
     except hdf5.ERRORS as exc:
         return Master(problems=(f"{name} {hdf5.reason(exc)}",), broken=True)
     finally:
@@ -94,9 +98,10 @@ def read_master(tree: RawTree, path: bytes, dataset: bytes = b"") -> Master:
 class _Reader:
     """Collects what one open master says."""
 
-    def __init__(self, file: h5py.File, path: bytes) -> None:
+    def __init__(self, file: h5py.File, path: bytes, identity: Identity) -> None:
         self._file = file
         self._path = path
+        self._identity = identity
         self._metadata: dict[str, str | int | float | None] = {}
         self._sources: dict[str, str] = {}
         self._problems: list[str] = []
@@ -140,6 +145,7 @@ class _Reader:
             self._sources,
             tuple(self._problems),
             self._withheld,
+            self._flat(),
         )
 
     def _refuse(self, key: str, line: str) -> None:
@@ -356,6 +362,30 @@ class _Reader:
             return pack_mask(values != 0), values.shape
         return b"", (0, 0)
 
+    def _flat(self) -> Flat | None:
+        """The flat field, with where its chunks lie: what computes does not open HDF5 files."""
+        for path in (SPECIFIC + b"flatfield", DETECTOR + b"flatfield"):
+            known = Flat(show(path), 0, 0)
+            try:
+                found = hdf5.dataset(self._file, path)
+                if found is None:
+                    continue
+                known = Flat(show(path), *(found.shape if len(found.shape) == 2 else (0, 0)))
+                known = replace(known, applied=self._flag(b"flatfield_correction_applied"))
+                return replace(known, tiles=tiles_of(found, self._path, self._identity))
+            except (*hdf5.ERRORS, BadData) as exc:
+                why = str(exc) if isinstance(exc, DadaError) else hdf5.reason(exc)
+                return replace(known, problem=f"cannot be used: {why}")
+        return None
+
+    def _flag(self, name: bytes) -> bool | None:
+        """What a dataset of 0 or 1 says, None where there is none."""
+        for path in (DETECTOR + name, SPECIFIC + name):
+            value, _ = hdf5.scalar(self._file, path)
+            if value in (0, 1):
+                return bool(value)
+        return None
+
 
 def within(cx: float, cy: float, height: int, width: int) -> bool:
     """Whether a beam centre lies on the detector."""
@@ -365,6 +395,37 @@ def within(cx: float, cy: float, height: int, width: int) -> bool:
 def outside(cx: float, cy: float, height: int, width: int) -> str:
     """The problem of a beam centre that does not."""
     return f"the beam centre ({cx:g}, {cy:g}) is outside the detector of {width} x {height} pixels"
+
+
+def tiles_of(found: h5d.DatasetID, path: bytes, identity: Identity) -> ChunkRun:
+    """Where the chunks of a plane of floats lie in its file, in raster order. BadData."""
+    if len(found.shape) != 2 or found.dtype.kind != "f" or found.dtype.itemsize not in (4, 8):
+        raise BadData(f"{len(found.shape)} dimensions of {found.dtype}")
+    properties = found.get_create_plist()
+    height, width = found.shape
+    if not 0 < height * width <= MAX_PIXELS:
+        raise BadData(f"{height} x {width} pixels")
+    places: list[tuple[int, int]] = []
+    if properties.get_layout() == h5d.CONTIGUOUS:
+        tile = found.shape
+        if found.get_offset() is not None:
+            places.append((found.get_offset(), found.get_storage_size()))
+    elif properties.get_layout() == h5d.CHUNKED:
+        tile = properties.get_chunk()
+        for row in range(0, height, tile[0]):
+            for column in range(0, width, tile[1]):
+                info = found.get_chunk_info_by_coord((row, column))
+                if info.filter_mask == 0 and info.byte_offset is not None:
+                    places.append((info.byte_offset, info.size))
+    else:
+        raise BadData("it is stored within the header of its file")
+    if len(places) != -(-height // tile[0]) * -(-width // tile[1]) or len(places) > MAX_TILES:
+        raise BadData("its chunks are not all there, or too many")
+    codec = Codec(tile[0], tile[1], found.dtype.str, hdf5.filters(found))
+    offsets, lengths = (np.array(column) for column in zip(*places, strict=True))
+    return ChunkRun(
+        path, identity, codec, 0, offsets.astype("<u8").tobytes(), lengths.astype("<u4").tobytes()
+    )
 
 
 def read_plane(found: h5d.DatasetID) -> np.ndarray[tuple[int, int], np.dtype[Any]]:

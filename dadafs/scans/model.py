@@ -114,6 +114,8 @@ class Scan(msgspec.Struct, frozen=True):
     """One line each: dangling links, unreadable files, contradictions."""
     withheld: dict[str, str] = {}
     """Why `geometry`, `centre` or `raster` is not used although something gives it."""
+    flat: Flat | None = None
+    """Where the master has a flat field."""
 
 
 class Mask(msgspec.Struct, frozen=True):
@@ -166,6 +168,36 @@ class FrameSlice(msgspec.Struct, frozen=True, array_like=True):
     count: int
     runs: tuple[ChunkRun, ...]
     """In order, disjoint."""
+    flat: ChunkRun | None = None
+    """What the counts are to be multiplied with, where that is asked for: the tiles of a plane."""
+
+
+class Flat(msgspec.Struct, frozen=True):
+    """The flat field of a detector: what counts are multiplied with, pixel by pixel."""
+
+    source: str
+    """Where in the master it is."""
+    height: int
+    width: int
+    applied: bool | None = None
+    """The detector has done so already; None where nothing says."""
+    tiles: ChunkRun | None = None
+    """Its chunks in raster order, as if they were frames."""
+    problem: str = ""
+    """Why it cannot be used, where there are no tiles."""
+
+    def refusal(self, shape: tuple[int, int]) -> str:
+        """Why frames of `shape` are not to be multiplied with it; empty where they may be."""
+        if self.applied is None:
+            return f"whether the detector has applied {self.source} is not said in the master"
+        if self.applied:
+            return f"the detector has applied {self.source} already: these are corrected counts"
+        if self.tiles is None:
+            return f"{self.source} {self.problem}"
+        if (self.height, self.width) != shape:
+            sides = f"{self.height} x {self.width}, frames {shape[0]} x {shape[1]}"
+            return f"{self.source} does not fit: it is {sides}"
+        return ""
 
 
 class DataFile(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hosts import Cluster, cluster, namespaces_missing, until
@@ -152,6 +153,22 @@ def test_corrections_are_the_servers_word(site: tuple[Cluster, ScanMade]) -> Non
     counts = frames[scan.which[:32], there[:, None], across[:, None]]
     np.testing.assert_array_equal(found[tuple(gap.T)], counts.max(1))
     assert made.stats()["farm"]["patches_farmed"] > 0
+
+
+def test_flat_field_reaches_peers(site: tuple[Cluster, ScanMade]) -> None:
+    made, _ = site
+    scan = make_scan(made.raw, name="f", horz=10, vert=2)
+    factors = np.random.default_rng(2).uniform(0.9, 1.1, scan.mask.shape).astype("<f4")
+    assert scan.master is not None
+    with h5py.File(scan.master, "r+") as file:
+        detector = file["entry/instrument/detector"]
+        detector.create_dataset("detectorSpecific/flatfield", data=factors, chunks=(64, 64))
+        detector.pop("flatfield_correction_applied", None)
+        detector["flatfield_correction_applied"] = np.int32(0)
+    found = np.load(made.mnt / "f/darkfield/flat=1.npy").ravel()
+    valid = ~scan.mask & (scan.frames != 65535)
+    sums = (np.where(valid, scan.frames, 0) * factors.astype(float)).sum((1, 2))
+    np.testing.assert_allclose(found, sums[scan.which], rtol=1e-12)
 
 
 def test_raw_file_through_server_and_mount(site: tuple[Cluster, ScanMade]) -> None:

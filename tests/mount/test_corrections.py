@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import hdf5plugin
 import numpy as np
 import plain
 import pytest
@@ -413,6 +414,84 @@ def test_heal_needs_a_centre(shared: Site) -> None:
     assert "the beam centre is unknown: give cx= and cy=" in line
     centre = "cx=30/cy=30/heal=1/mask=m.npy"
     assert shared.load(f"lone/l/darkfield/{centre}.npy").shape == (1, 6)
+
+
+def with_flatfield(
+    shared: Site, name: str, *, applied: int | None = 0, chunks: tuple[int, int] | None = None
+) -> tuple[ScanMade, Floats]:
+    """A scan whose master has a flat field, and that field."""
+    made = make_scan(shared.raw / "flat", name=name, horz=5, vert=3)
+    factors = np.random.default_rng(1).uniform(0.8, 1.2, made.detector.shape).astype("<f4")
+    factors[100, 100:110] = np.nan
+    factors[101, 100:110] = 0
+    assert made.master is not None
+    with h5py.File(made.master, "r+") as file:
+        detector = file["entry/instrument/detector"]
+        filters = {} if chunks is None else {"chunks": chunks, **hdf5plugin.Bitshuffle()}
+        detector.create_dataset("detectorSpecific/flatfield", data=factors, **filters)
+        if applied is not None:
+            detector.pop("flatfield_correction_applied", None)
+            detector["flatfield_correction_applied"] = np.int32(applied)
+    return made, factors.astype(np.float64)
+
+
+@pytest.mark.parametrize("chunks", [None, (50, 90)])
+def test_flat_field_is_applied_where_the_detector_did_not(
+    shared: Site, chunks: tuple[int, int] | None
+) -> None:
+    name = "chunked" if chunks else "plain"
+    made, factors = with_flatfield(shared, name, chunks=chunks)
+    usable = np.isfinite(factors) & (factors > 0)
+    factors = np.where(usable, factors, 0)
+    chosen = plain.selection(made) & usable
+
+    def total(weights: Floats) -> Floats:
+        return plain.each(
+            made, lambda frame, good: float((np.where(good, frame, 0) * weights).sum()), chosen
+        )
+
+    counts = total(factors)
+    found = shared.load(f"flat/{name}/darkfield/flat=1.npy")
+    assert_allclose(found.ravel(), counts, rtol=1e-12)
+    assert abs(found.ravel() - plain.counts(made)).max() > 1
+    columns = np.arange(made.detector.shape[1])
+    found = shared.load(f"flat/{name}/dpc/channel=x/flat=1.npy")
+    expected = total(factors * (columns - made.geometry.cx)) / counts
+    assert_allclose(found.ravel(), expected, rtol=1e-9, atol=1e-9)
+    found = shared.load(f"flat/{name}/radial/bins=1/flat=1.npy")[..., 0]
+    pixels = plain.each(made, lambda frame, good: float(good.sum()), chosen)
+    assert_allclose(found[0].ravel(), counts / pixels, rtol=1e-12)
+    assert_allclose(found[1].ravel(), np.sqrt(total(factors**2)) / pixels, rtol=1e-12)
+    tiles = shared.load(f"flat/{name}/composite/roi=90,90,20,20/bin=2/horz=5/flat=1.npy")
+    products = np.where(plain.valid(made, chosen), made.frames * factors, 0)[made.which]
+    squares = products[:, 90:110, 90:110].reshape(3, 5, 10, 2, 10, 2).sum((3, 5))
+    expected = squares.swapaxes(1, 2).reshape(30, 50)
+    assert tiles.shape == expected.shape
+    there = ~np.isnan(tiles)
+    assert_allclose(tiles[there], expected[there], rtol=1e-12)
+    found = shared.load(f"flat/{name}/darkfield/flat=1/background=0..4.npy")
+    assert_allclose(found.ravel(), counts - counts[:5].mean(), rtol=1e-11, atol=1e-9)
+    about = json.loads((shared.mnt / f"flat/{name}/scan.json").read_text())
+    source = "/entry/instrument/detector/detectorSpecific/flatfield"
+    assert about["flatfield"] == {"source": source, "applied": False}
+
+
+def test_flat_fields_that_are_not_to_be_applied(shared: Site, made: Recorded) -> None:
+    del made
+    with_flatfield(shared, "applied", applied=1)
+    with_flatfield(shared, "unsaid", applied=None)
+    path = "flat/{}/darkfield/flat=1.npy"
+    assert "these are corrected counts" in reason(shared, path.format("applied"))
+    assert "is not said in the master" in reason(shared, path.format("unsaid"))
+    assert "has no flat field" in reason(shared, "corr/sub/s/darkfield/flat=1.npy")
+    for channel in ("darkfield/channel=sigma", "orientation/channel=sigma_l1"):
+        line = reason(shared, f"flat/applied/{channel}/flat=1.npy")
+        assert "errors of maps are those of counts" in line
+    assert "takes the frames as they are" in reason(shared, "corr/sub/s/crystal/flat=1.npy")
+    assert "multiply the result" in reason(shared, "corr/sub/s/sum/flat=1.npy")
+    assert shared.load("flat/applied/darkfield/flat=0.npy").shape == (1, 15)
+    about = json.loads((shared.mnt / "flat/applied/scan.json").read_text())
+    assert about["flatfield"]["applied"] is True
 
 
 def test_provenance_names_what_corrected(shared: Site, made: Recorded) -> None:
