@@ -37,6 +37,13 @@ MAX_ANNOUNCED = 1 << 30
 MAX_TILES = 4096  # of a flat field
 MAX_LINKS = 100_000  # ten times as many data files as the largest scans have
 TOLERANCE = 0.01  # of values that are said twice
+INSTEAD = {
+    "centre": "cx and cy",
+    "distance_m": "distance_m",
+    "wavelength_nm": "wavelength_nm",
+    "photon_energy_ev": "energy_kev",
+    "pixel_m": "pixel_um",
+}
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -149,7 +156,9 @@ class _Reader:
         )
 
     def _refuse(self, key: str, line: str) -> None:
-        """Note why a value is not believed."""
+        """Note why a value is not believed, and what would be instead."""
+        if key in INSTEAD:
+            line += f"; give {INSTEAD[key]} in geometry.toml"
         self._problems.append(line)
         self._withheld[key] = line
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+import pytest
 import tifffile
-from metadatafiles import spec
-from scanfiles import frames_from, write_data
+from metadatafiles import fio, poni, spec
+from scanfiles import frames_from, write_data, write_scan
 
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.commands import parse
 from dadafs.scans.model import Raster
 from dadafs.scans.overrides import TABLES, merged, read_overrides
 
+MESH = "mesh stx 0 10 4 sty 0 4 1 0.02"
+WAVELENGTH = "/entry/instrument/beam/incident_wavelength"
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "geometry.md").read_text()
 
@@ -65,3 +71,60 @@ def test_the_refusal_of_the_page(root: Path, catalog: Catalog) -> None:
     for number in (1, 2):
         tifffile.imwrite(root / f"a_{number}.tif", np.full((4, 4), 0.5, np.float32))
     assert found[1] in catalog.scan(b"a").problems[0]
+
+
+def with_wavelength(root: Path) -> None:
+    write_scan(root)
+    with h5py.File(root / "scan42_master.h5", "a") as file:
+        file[WAVELENGTH] = 1.05
+
+
+def with_files(root: Path, facts: dict[str, Any], **files: str) -> None:
+    write_scan(root, **facts)
+    for name, text in files.items():
+        (root / name.replace("__", ".")).write_text(text)
+
+
+CONTRADICTIONS: dict[str, Callable[[Path], None]] = {
+    "the beam centre is off the detector": lambda root: with_files(root, {"beam_center_x": 5.0}),
+    "the beam centre was never set": lambda root: with_files(
+        root, {"beam_center_x": 0.0, "beam_center_y": 0.0}
+    ),
+    "the distance is 0": lambda root: with_files(root, {"detector_distance": 0.0}),
+    "pixels are not square": lambda root: with_files(root, {"y_pixel_size": 150e-6}),
+    "wavelength and energy": with_wavelength,
+    "PONI and master, distance": lambda root: with_files(
+        root, {}, calib__poni=poni(Distance="2.1")
+    ),
+    "PONI and master, beam centre": lambda root: with_files(
+        root, {}, calib__poni=poni(Poni1="0.0001")
+    ),
+    "several PONI files": lambda root: with_files(root, {}, a__poni=poni(), b__poni=poni()),
+    "a SPEC file and a FIO file": lambda root: with_files(
+        root, {}, scan__dat=spec((42, MESH)), scan42__fio=fio("mesh stx 0 10 1 sty 0 4 4 0.02")
+    ),
+    "more frames than points": lambda root: with_files(
+        root, {}, scan__dat=spec((42, "mesh x 0 10 2 y 0 4 1 0.02"))
+    ),
+    "scan command and triggers": lambda root: with_files(
+        root, {"announced": 2, "ntrigger": 5}, scan__dat=spec((42, MESH))
+    ),
+    "one number, two scans": lambda root: with_files(
+        root, {}, scan__dat=spec((42, "ascan x 0 1 99 1"), (42, MESH))
+    ),
+    "a key that does not exist": lambda root: with_files(
+        root, {}, geometry__toml="[geometry]\ndistance = 5.1\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_the_line_that_a_contradiction_gives(root: Path, catalog: Catalog, what: str) -> None:
+    CONTRADICTIONS[what](root)
+    (line,) = catalog.scan(b"scan42").problems
+    assert f"| {what} | `{line}` |" in PAGE
+
+
+def test_no_line_of_the_page_is_made_up() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| `[^`]+` \|$", PAGE, re.MULTILINE)
+    assert rows == list(CONTRADICTIONS)

@@ -154,8 +154,9 @@ def test_what_the_master_lacks_is_no_problem_once_given(root: Path, catalog: Cat
     before = catalog.scan(b"scan42")
     assert (before.geometry, before.cx) == (None, None)
     assert before.withheld == {
-        "geometry": "/entry/instrument/detector/detector_distance is 0: never set",
-        "centre": "the beam centre is (0, 0): never set",
+        "geometry": "/entry/instrument/detector/detector_distance is 0: never set; give distance_m"
+        " in geometry.toml",
+        "centre": "the beam centre is (0, 0): never set; give cx and cy in geometry.toml",
     }
     assert set(before.problems) == set(before.withheld.values())
     toml(root, "[geometry]\ndistance_m = 2.0\ncx = 2.0\ncy = 3.0")
