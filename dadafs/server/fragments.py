@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from dadafs.errors import BadData, DadaError, Stale
 from dadafs.fragments import FRAGMENT_BYTES, checksum, fragment_sizes
 from dadafs.scans.model import Identity
 from dadafs.scans.names import show
 from dadafs.scans.tree import RawTree, identity_of
+from dadafs.server.direct import buffer
 from dadafs.server.pool import FragmentPool, fragment_key
 
 MAX_COUNT = 16  # fragments of one read: what a reply may take of memory
@@ -98,7 +97,7 @@ class FragmentReader:
         sizes = fragment_sizes(identity.size, first, count)
         if len(sizes) < count:
             raise BadData(f"{show(path)} ends before fragment {first + count - 1}")
-        data = np.empty(sum(sizes), np.uint8).data  # a bytearray would be zeroed first
+        data = buffer(sum(sizes))
         pieces = {
             first + i: data[i * FRAGMENT_BYTES : i * FRAGMENT_BYTES + size]
             for i, size in enumerate(sizes)

@@ -18,17 +18,18 @@ from typing import TypeAlias
 
 from dadafs.fragments import FRAGMENT_BYTES, checksum
 from dadafs.scans.model import Identity
+from dadafs.server.direct import PAGE_BYTES, Opener, is_aligned
+from dadafs.server.direct import buffer as direct_buffer
 
 log = logging.getLogger(__name__)
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
-MAGIC, VERSION = b"ddaf", 1
+MAGIC, VERSION = b"ddaf", 2
 FACTS = struct.Struct("<4sIII16s")  # magic, version, bytes of data, checksum of data, key
 FACTS_SUM = struct.Struct("<I")
-HEADER_BYTES = FACTS.size + FACTS_SUM.size
+HEADER_BYTES = PAGE_BYTES  # so that the data begin with a page
 KEY_BYTES = 16
-PAGE_BYTES = 4096  # what a file takes of a disk is a multiple of it
 KEEP_FREE = 0.05  # of the space and of the inodes of the file system
 LOWERED = 0.95  # of what is allowed: so far eviction goes at a time, but by no more than a lump
 LUMP_PAGES = 256 * 257  # 256 fragments: 3 ms each on a busy ext4 disk, while nothing is written
@@ -56,7 +57,7 @@ def fragment_key(path: bytes, identity: Identity, index: int) -> bytes:
 def header(key: bytes, size: int, data_sum: int) -> bytes:
     """What stands before the data; its own checksum binds theirs to the key. Pure."""
     facts = FACTS.pack(MAGIC, VERSION, size, data_sum, key)
-    return facts + FACTS_SUM.pack(checksum(facts))
+    return (facts + FACTS_SUM.pack(checksum(facts))).ljust(HEADER_BYTES, b"\0")
 
 
 def stated_sum(head: Buffer, key: bytes, size: int) -> int | None:
@@ -87,6 +88,19 @@ class Spare:
     def holds(self, pages: int) -> bool:
         """Whether a file of so many pages may be written; of none, whether all is well."""
         return pages <= min(self.quota, self.space) and self.inodes >= min(1, pages)
+
+
+class _File:
+    """What a file of the pool holds, in whole pages."""
+
+    def __init__(self, key: bytes, data: Buffer, data_sum: int) -> None:
+        self.size = HEADER_BYTES + len(data)
+        self.pages = direct_buffer(_pages(self.size) * PAGE_BYTES)
+        self.pages[:HEADER_BYTES] = header(key, len(data), data_sum)
+        self.data = self.pages[HEADER_BYTES : self.size]
+        self.data[:] = data
+        self.pages[self.size :] = bytes(len(self.pages) - self.size)
+        self.data_sum = data_sum
 
 
 class FragmentPool:
@@ -122,7 +136,7 @@ class FragmentPool:
         self._clock = clock
         self._lock = threading.Condition()
         self._counters: Counter[str] = Counter()
-        self._pending: dict[bytes, tuple[bytes, int]] = {}
+        self._pending: dict[bytes, _File] = {}
         self._pending_bytes = 0
         self._order: OrderedDict[bytes, int] = OrderedDict()
         self._used_pages = 0
@@ -133,6 +147,7 @@ class FragmentPool:
         self._writes_rest_until = self._reads_rest_until = -float("inf")
         self._read_failures = 0
         self._closing = False
+        self._opener = Opener()
         self._suffix = f".{os.getpid()}-{os.urandom(4).hex()}.tmp"
         self._looked = False
         self._writer = threading.Thread(
@@ -170,7 +185,7 @@ class FragmentPool:
             if too_much or self._clock() < self._writes_rest_until:
                 self._counters["dropped"] += 1
                 return
-            self._pending[key] = bytes(data), data_sum
+            self._pending[key] = _File(key, data, data_sum)
             self._pending_bytes += len(data)
             self._lock.notify_all()
 
@@ -191,8 +206,11 @@ class FragmentPool:
 
     def _find(self, key: bytes, buffer: memoryview | None) -> tuple[Buffer, int] | None:
         with self._lock:
-            found: tuple[Buffer, int] | None = self._pending.get(key)
+            pending = self._pending.get(key)
             resting = self._clock() < self._reads_rest_until
+        found: tuple[Buffer, int] | None = None
+        if pending is not None:
+            found = pending.data, pending.data_sum
         if found is not None and buffer is not None:
             if len(buffer) == len(found[0]):
                 buffer[:] = found[0]
@@ -205,8 +223,9 @@ class FragmentPool:
 
     def _load(self, key: bytes, buffer: memoryview | None) -> tuple[Buffer, int] | None:
         """From the file."""
+        direct = buffer is not None and is_aligned(buffer)
         try:
-            fd = os.open(self._path(key), READ)
+            fd = self._opener.open(self._path(key), READ, direct=direct)
         except FileNotFoundError:
             self._forget(key)
             return None
@@ -218,12 +237,14 @@ class FragmentPool:
             size = found.st_size - HEADER_BYTES
             if buffer is None:
                 buffer = memoryview(bytearray(min(max(0, size), FRAGMENT_BYTES)))
-            head = bytearray(HEADER_BYTES)
+            head = direct_buffer(HEADER_BYTES)
             got = os.preadv(fd, [head, buffer], 0)
             with suppress(OSError):  # of a read-only file system
                 if abs(time.time() - found.st_mtime) > TOUCH_EVERY_S:
                     os.utime(fd)
         except OSError as exc:
+            if direct and self._opener.gives_up(exc):
+                return self._load(key, buffer)
             self._read_failed(exc)
             self._remove_bad(key)
             return None
@@ -276,31 +297,31 @@ class FragmentPool:
                     self._lock.notify_all()
                     return
             if item is not None:
-                key, (data, data_sum) = item
-                self._keep(key, data, data_sum)
+                key, file = item
+                self._keep(key, file)
                 with self._lock:
                     del self._pending[key]
-                    self._pending_bytes -= len(data)
+                    self._pending_bytes -= len(file.data)
             elif self._scan is not None:
                 if next(self._scan, self) is self:
                     self._scan = None
             else:
                 self._look_around()
 
-    def _keep(self, key: bytes, data: bytes, data_sum: int) -> None:
+    def _keep(self, key: bytes, file: _File) -> None:
         """Write one fragment, if there is room."""
-        size = HEADER_BYTES + len(data)
+        pages = _pages(file.size)
         try:
             if self._clock() < self._writes_rest_until:
                 self._count("dropped")
-            elif not self._make_room(_pages(size)):
+            elif not self._make_room(pages):
                 self._count("no_room")
             else:
-                self._write(key, data, data_sum)
+                self._write(key, file)
                 with self._lock:
                     self._counters["written"] += 1
-                    self._used_pages += _pages(size) - self._order.pop(key, 0)
-                    self._order[key] = _pages(size)
+                    self._used_pages += pages - self._order.pop(key, 0)
+                    self._order[key] = pages
         except OSError as exc:
             self._write_failed(exc)
 
@@ -322,29 +343,34 @@ class FragmentPool:
             with suppress(OSError):
                 self._evict(0, some)
 
-    def _write(self, key: bytes, data: bytes, data_sum: int) -> None:
+    def _write(self, key: bytes, file: _File) -> None:
         path = self._path(key)
-        try:
-            fd = os.open(path + self._suffix, WRITE, 0o600)
-        except FileNotFoundError:
-            os.mkdir(os.path.dirname(path), 0o700)
-            fd = os.open(path + self._suffix, WRITE, 0o600)
+        temporary = path + self._suffix
         try:
             try:
-                rest = [memoryview(header(key, len(data), data_sum)), memoryview(data)]
-                while rest:
-                    done = os.writev(fd, rest)
-                    while rest and done >= len(rest[0]):
-                        done -= len(rest.pop(0))
-                    if rest:
-                        rest[0] = rest[0][done:]
-            finally:
-                os.close(fd)
-            os.rename(path + self._suffix, path)
+                self._fill(temporary, file)
+            except FileNotFoundError:
+                os.mkdir(os.path.dirname(path), 0o700)
+                self._fill(temporary, file)
+            os.rename(temporary, path)
         except OSError:
             with suppress(OSError):
-                os.unlink(path + self._suffix)
+                os.unlink(temporary)
             raise
+
+    def _fill(self, path: str, file: _File) -> None:
+        fd = self._opener.open(path, WRITE, direct=True)
+        try:
+            rest = file.pages
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            os.ftruncate(fd, file.size)
+        except OSError as exc:
+            if not self._opener.gives_up(exc):
+                raise
+            self._fill(path, file)
+        finally:
+            os.close(fd)
 
     def _make_room(self, coming_pages: int) -> bool:
         """Evict what has to go before so much may be written; False where it may not."""

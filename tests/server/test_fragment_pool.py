@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -17,9 +18,10 @@ from poolmaking import Clock, data, files, fill, key, opened, path_of, put, smal
 from dadafs.fragments import FRAGMENT_BYTES, checksum
 from dadafs.scans.model import Identity
 from dadafs.server import pool as module
+from dadafs.server.direct import buffer as direct_buffer
 from dadafs.server.pool import HEADER_BYTES, PAGE_BYTES, FragmentPool, fragment_key, surplus
 
-FILE = 2 * PAGE_BYTES  # what data(number) takes
+FILE = 3 * PAGE_BYTES  # what data(number) takes
 
 
 def test_fragments_survive_a_restart(tmp_path: Path) -> None:
@@ -364,4 +366,62 @@ def test_threads_share_a_pool(tmp_path: Path) -> None:
     pool.flush()
     assert len(files(tmp_path / "pool")) * FILE <= 50 * FILE
     assert not {"write_errors", "read_errors", "bad_files"} & set(pool.counters)
+    pool.close()
+
+
+@pytest.mark.parametrize("size", [PAGE_BYTES, 2 * PAGE_BYTES, 2 * PAGE_BYTES + 1, FRAGMENT_BYTES])
+@pytest.mark.parametrize("refused", ["nothing", "opening", "reading", "writing"])
+def test_disks_that_cannot_go_past_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, refused: str
+) -> None:
+    direct: set[int] = set()
+    opened_direct = 0
+    real_open, real_read, real_write = os.open, os.preadv, os.write
+
+    def refusing(kind: str) -> None:
+        if kind == refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    def open_file(path: str, flags: int, mode: int = 0o777) -> int:
+        nonlocal opened_direct
+        if flags & os.O_DIRECT:
+            refusing("opening")
+            opened_direct += 1
+        fd = real_open(path, flags, mode)
+        (direct.add if flags & os.O_DIRECT else direct.discard)(fd)
+        return fd
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if fd in direct:
+            refusing("reading")
+        return real_read(fd, buffers, offset)
+
+    def write(fd: int, content: memoryview) -> int:
+        if fd in direct:
+            refusing("writing")
+        return real_write(fd, content)
+
+    with monkeypatch.context() as patch:
+        for name, stand_in in (("open", open_file), ("preadv", preadv), ("write", write)):
+            patch.setattr(os, name, stand_in)
+        pool = opened(tmp_path)
+        fill(pool, range(3), size)
+        found = direct_buffer(size)
+        for number in range(3):
+            assert pool.read_into(key(number), found) == checksum(data(number, size))
+            assert bytes(found) == data(number, size)
+        assert pool.counters.get("write_errors", 0) == pool.counters.get("read_errors", 0) == 0
+        pool.close()
+    assert bool(opened_direct) is (refused != "opening")
+
+
+def test_files_of_an_older_layout_are_misses(tmp_path: Path) -> None:
+    pool = opened(tmp_path)
+    fill(pool, range(1))
+    pool.close()
+    path = path_of(tmp_path, 0)
+    path.write_bytes(b"ddaf\1" + path.read_bytes()[5:])
+    pool = opened(tmp_path)
+    assert pool.get(key(0)) is None
+    assert not path.exists()
     pool.close()
