@@ -122,7 +122,7 @@ def describe(
         )
         mask = b""
         sources.pop("mask", None)
-    lines = rastered(notes, series.frames, master.metadata, series.grid)
+    lines = rastered(notes, series.frames, master.metadata, series.grid or master.grid)
     if lines.command:
         metadata["command"] = lines.command
         sources["command"] = lines.command_source

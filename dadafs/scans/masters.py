@@ -22,7 +22,7 @@ from dadafs.scans.layout import Part
 from dadafs.scans.model import ChunkRun, Flat, Identity
 from dadafs.scans.names import show, split
 from dadafs.scans.tree import RawTree, identity_of
-from dadafs.scans.virtual import sources, virtual_stack
+from dadafs.scans.virtual import grid, sources, virtual_stack
 
 DATA = b"/entry/data"
 DETECTOR = b"/entry/instrument/detector/"
@@ -81,6 +81,8 @@ class Master(msgspec.Struct, frozen=True):
     flat: Flat | None = None
     broken: bool = False
     """It cannot be read at all."""
+    grid: tuple[int, int] | None = None
+    """Points and lines of a virtual dataset with an axis for each."""
 
 
 def read_master(tree: RawTree, path: bytes, dataset: bytes = b"") -> Master:
@@ -113,6 +115,7 @@ class _Reader:
         self._sources: dict[str, str] = {}
         self._problems: list[str] = []
         self._withheld: dict[str, str] = {}
+        self._grid: tuple[int, int] | None = None
 
     def read(self, dataset: bytes) -> Master:
         """All of it."""
@@ -153,6 +156,7 @@ class _Reader:
             tuple(self._problems),
             self._withheld,
             self._flat(),
+            grid=self._grid,
         )
 
     def _refuse(self, key: str, line: str) -> None:
@@ -199,6 +203,7 @@ class _Reader:
         except ValueError as exc:
             self._problems.append(f"{show(split(self._path)[1])}: {exc}")
             return ()
+        self._grid = grid(found)
         return tuple(
             Link(self._path if name == b"." else self._target(name), inside, part)
             for name, inside, part in parts

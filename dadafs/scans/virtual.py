@@ -26,6 +26,11 @@ def virtual_stack(file: h5py.File, wanted: bytes = b"") -> h5d.DatasetID | None:
     return None
 
 
+def grid(found: h5d.DatasetID) -> tuple[int, int] | None:
+    """Points and lines, where it has an axis for each."""
+    return (found.shape[1], found.shape[0]) if len(found.shape) == 4 else None
+
+
 def sources(found: h5d.DatasetID) -> list[tuple[bytes, bytes, Part]]:
     """File, dataset, and which of its frames are which of all; in the order of the frames.
 

@@ -134,7 +134,10 @@ def test_virtual_lines(root: Path, tree: RawTree, catalog: Catalog) -> None:
         with h5py.File(root / f"line{line}.h5", "w") as file:
             stack(file, "/entry/data/data", 10 * line, 4)
     virtual(root, (3, 4), *((f"line{line}.h5", np.s_[line], 4, np.s_[:]) for line in range(3)))
-    assert catalog.scan(b"v").frames == 12
+    scan = catalog.scan(b"v")
+    assert (scan.frames, scan.problems) == (12, ())
+    assert scan.raster is not None
+    assert (scan.raster.horz, scan.raster.vert) == (4, 3)
     frames = read_slice(tree, catalog.slice(b"v", 0, 12))
     assert_array_equal(frames[9], frames_from(21, 1)[0])
 
