@@ -17,6 +17,7 @@ from dadafs.errors import UsageError
 from dadafs.notify import keep_watchdog, notify
 from dadafs.rpc.security import Credentials, check_exposure
 from dadafs.rpc.service import BACKLOG, listening
+from dadafs.server.claims import claimed
 from dadafs.server.serving import ServerConfig, serve_raw
 from dadafs.stacks import dump_at_signal
 
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 def run_server(config: ServerConfig, listen: tuple[str, int], *, insecure: bool) -> None:
     """Serve until told to stop. UsageError, one line, where it cannot begin."""
     _check(listen[0], config.tls, insecure)
-    listener = _bound(*listen)
-    _run(lambda: serve_raw(config, [listening(listener)]), f"server of {config.root}", listener)
+    with claimed("--pool", config.pool), claimed("--results", config.results):
+        listener = _bound(*listen)
+        _run(lambda: serve_raw(config, [listening(listener)]), f"server of {config.root}", listener)
 
 
 def run_peer(config: PeerConfig, listen: tuple[str, int], *, insecure: bool) -> None:

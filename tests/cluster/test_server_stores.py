@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trio
-from loopback import HOST, Daemon, ask, daemon, until
+from loopback import COMMAND, HOST, Daemon, ask, daemon, until
 
 from dadafs.fragments import FRAGMENT_BYTES, checksum
 from dadafs.rpc.messages import AskReport, FindResults, KeepResults, ReadFragments, Resolve
@@ -210,3 +211,26 @@ def test_values_are_damaged_while_it_serves(tier: Tier, server: Daemon) -> None:
                 file.write(bytes([content[at + 10] ^ 1]))
     assert tier.hits(server) < len(KEYS)
     tier.check_file(server)
+
+
+@pytest.mark.parametrize("shared", ["--pool", "--results"])
+def test_a_second_server_on_a_directory_is_refused(tier: Tier, shared: str) -> None:
+    place = tier.pool if shared == "--pool" else tier.results
+    words = ("server", "--root", tier.base / "raw", "--listen", f"{HOST}:0", shared, place)
+    first = Daemon(tier.base / "first", *words)
+    try:
+        done = subprocess.run(
+            [*COMMAND, *map(str, words)],
+            env=first.env | {"XDG_CACHE_HOME": str(tier.base)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        line = f"dadafs: {shared} {place} is in use by another server; give each its own\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+        tier.check_file(first)
+    finally:
+        first.process.kill()
+        first.process.wait()
+    with daemon(tier.base / "second", *words) as second:  # what was killed holds nothing
+        tier.check_file(second)
