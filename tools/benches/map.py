@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from tools.benches.mounting import mounted, seconds_of, stats
 
-HORZ, VERT = 64, 64
+HORZ, VERT = 128, 128
 MAPS = ("darkfield", "radial", "azimuthal", "average")
 
 
