@@ -171,6 +171,24 @@ def test_flat_field_reaches_peers(site: tuple[Cluster, ScanMade]) -> None:
     np.testing.assert_allclose(found, sums[scan.which], rtol=1e-12)
 
 
+def test_every_map_comes_from_peers(site: tuple[Cluster, ScanMade]) -> None:
+    """Several patches, each from whoever has time, are put together by the client."""
+    made, scan = site
+    frame = np.where(scan.mask | (scan.frames == 65535), 0, scan.frames)
+    bright = np.where(frame > 3, frame, 0).sum((1, 2), dtype=np.uint64)[scan.which]
+    assert bright.any()
+    found = np.load(made.mnt / "s/crystal/threshold=3/channel=counts.npy").ravel()
+    np.testing.assert_array_equal(found, bright)
+    rows, columns = np.indices(scan.detector.shape)
+    turned = np.exp(2j * np.arctan2(scan.geometry.cy - rows, columns - scan.geometry.cx))
+    sums = np.array([[(one * turned).sum(), one.sum()] for one in frame])[scan.which]
+    found = np.load(made.mnt / "s/harmonic/channel=strength.npy").ravel()
+    np.testing.assert_allclose(found, np.abs(sums[:, 0] / sums[:, 1]), rtol=1e-9)
+    for path in ("symmetry/fold=6", "exponent/rmin=50", "orientation/channel=sigma_angle"):
+        assert np.isfinite(np.load(made.mnt / "s" / f"{path}/full.npy")).all()
+    assert made.stats()["farm"]["patches_farmed"] > 0
+
+
 def test_raw_file_through_server_and_mount(site: tuple[Cluster, ScanMade]) -> None:
     made, scan = site
     source = scan.data_files[0]
