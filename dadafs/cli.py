@@ -16,11 +16,12 @@ from dadafs.commands import (
     nodes,
     reporting,
     telling,
+    verifying,
 )
 from dadafs.commands.declaring import REFUSED, SILENT, USAGE
 from dadafs.errors import DadaError, Unreachable, UsageError
 
-ROOMS = (mounting, telling, fetching, nodes, caching, configuring, checking, reporting)
+ROOMS = (mounting, telling, fetching, nodes, caching, configuring, checking, reporting, verifying)
 INTERRUPTED = 130
 
 EPILOG = """\

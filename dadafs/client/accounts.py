@@ -19,9 +19,8 @@ from analysis.reductions import Status
 from dadafs.cache.store import Store
 from dadafs.cache.values import SUM_BYTES, patch_statuses, pattern_statuses
 from dadafs.client.farm import Farm
-from dadafs.client.inventory import Inventories, Need, Part
+from dadafs.client.inventory import Inventories, Need, Part, parts_of
 from dadafs.client.link import Link
-from dadafs.client.locator import Locator
 from dadafs.containers.base import Fact
 from dadafs.planning import PATCH_FRAMES
 from dadafs.provenance import plain
@@ -82,11 +81,11 @@ class Cost:
 class Accounts:
     """Accounts of results."""
 
-    def __init__(self, link: Link, locator: Locator, farm: Farm, results: Store) -> None:
+    def __init__(self, link: Link, inventories: Inventories, farm: Farm, results: Store) -> None:
         self._link = link
         self._farm = farm
         self._results = results
-        self._inventories = Inventories(locator)
+        self._inventories = inventories
 
     async def attribute(self, result: Result, name: bytes) -> bytes:
         """The value of one of `ATTRIBUTES`."""
@@ -103,7 +102,7 @@ class Accounts:
     async def standing(self, result: Result) -> Standing:
         """How far `result` is."""
         needs = await self._inventories.of(result)
-        parts, held = _parts(needs), await self._held(needs)
+        parts, held = parts_of(needs), await self._held(needs)
         if len(held) == len(parts):
             return Standing("cached", 1.0)
         total = sum(part.count for part in parts)
@@ -124,7 +123,7 @@ class Accounts:
     async def cost(self, result: Result) -> Cost:
         """What reading all of `result` takes now."""
         needs = await self._inventories.of(result)
-        parts, held = _parts(needs), set(await self._held(needs))
+        parts, held = parts_of(needs), set(await self._held(needs))
         wanted = [part for part in parts if part not in held]
         frames = sum(part.frames for part in wanted)
         return Cost(
@@ -190,22 +189,17 @@ class Accounts:
     async def _held(self, needs: Sequence[Need]) -> list[Part]:
         """The parts that need no computing."""
         wholes = [need.whole for need in needs if need.whole is not None]
-        parts = _parts(needs)
+        parts = parts_of(needs)
         keys = [part.key for part in parts] if not wholes else []
         heads = await self._heads([*wholes, *keys], 0)
         if wholes:
-            return _parts([need for need in needs if need.whole in heads])
+            return parts_of([need for need in needs if need.whole in heads])
         remembered = self._farm.remembered
         return [one for one in parts if one.key in heads or remembered(one.key) is not None]
 
     async def _heads(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
         """The first bytes of what is stored under these keys."""
         return await trio.to_thread.run_sync(self._results.heads, keys, size)
-
-
-def _parts(needs: Sequence[Need]) -> list[Part]:
-    """The parts of all needs, each once: a background may lie in the scan itself."""
-    return list(dict.fromkeys(part for need in needs for part in need.parts))
 
 
 def attribute(account: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from dadafs.client.accounts import Accounts
+from dadafs.client.auditing import Auditor
 from dadafs.client.explaining import explain_or_refuse
 from dadafs.client.namespace import Item, Namespace
 from dadafs.client.status import Status
@@ -15,12 +16,14 @@ from dadafs.rpc.messages import (
     AskErrors,
     AskFile,
     AskJobs,
+    AskPart,
     AskPeers,
     AskReport,
     AskStatus,
     Explain,
     FileFacts,
     ReadPart,
+    ReadRaw,
     Report,
 )
 from dadafs.rpc.service import Answer, Handler, Service
@@ -28,7 +31,9 @@ from dadafs.rpc.service import Answer, Handler, Service
 PART_BYTES = 8 << 20  # of a file at a time: what a caller may have us hold
 
 
-def control_service(namespace: Namespace, accounts: Accounts, status: Status) -> Service:
+def control_service(
+    namespace: Namespace, accounts: Accounts, auditor: Auditor, status: Status
+) -> Service:
     """Questions about a mount, and its files for programs that do not go through the kernel."""
 
     async def explain(request: Explain) -> Answer:
@@ -65,6 +70,12 @@ def control_service(namespace: Namespace, accounts: Accounts, status: Status) ->
         finally:
             file.close()
 
+    async def part(request: AskPart) -> Answer:
+        return await auditor.part(request.path, request.number)
+
+    async def raw(request: ReadRaw) -> Answer:
+        return None, await auditor.raw(request)
+
     handlers: dict[type[Request[Any]], Handler] = {
         Explain: explain,
         AskStatus: tell,
@@ -74,6 +85,8 @@ def control_service(namespace: Namespace, accounts: Accounts, status: Status) ->
         AskReport: report,
         AskFile: about,
         ReadPart: read,
+        AskPart: part,
+        ReadRaw: raw,
     }
     return Service("control", handlers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,9 @@ import trio
 from numpy.typing import NDArray
 
 from dadafs.client.locator import Locator
+from dadafs.client.resultfile import want
 from dadafs.corrections import Chosen
-from dadafs.keys import patch_key, pattern_key
+from dadafs.keys import pattern_key
 from dadafs.planning import NO_FRAME, Patch, portions
 from dadafs.requests import Result
 from dadafs.scans.model import FrameSlice, Scan
@@ -88,10 +89,10 @@ class Inventories:
         parts: list[Part] = []
         there: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         for number, patches in enumerate(runs):
-            frames = await self._slice(chosen.scan, patches, whole)
+            frames = await self._slice(chosen.scan, patches, whole=whole)
             numbers, size = _listed(frames)
             there.append(numbers)
-            key = patch_key(digest, frames)
+            key = want(result, digest, frames, per_frame=not whole).key
             parts.append(Part(key, frames.first, frames.count, len(numbers), size))
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -104,10 +105,24 @@ class Inventories:
             int(np.count_nonzero(shown == NO_FRAME)),
         )
 
-    async def _slice(self, scan: Scan, patches: list[Patch], whole: bool) -> FrameSlice:
+    async def slices(self, chosen: Chosen) -> tuple[FrameSlice, ...]:
+        """All portions of a pattern over these frames."""
+        runs = portions(chosen.layout, chosen.usable)
+        return tuple([await self._slice(chosen.scan, one, whole=True) for one in runs])
+
+    async def patch(self, need: Need, part: Part) -> FrameSlice:
+        """Where the frames of a patch lie."""
+        return await self._slice(need.scan, [Patch(part.first, part.count)], whole=False)
+
+    async def _slice(self, scan: Scan, patches: list[Patch], *, whole: bool) -> FrameSlice:
         if whole:
             return await self._locator.portion(scan, patches)
         return (await self._locator.slices(scan, patches))[0]
+
+
+def parts_of(needs: Sequence[Need]) -> list[Part]:
+    """The parts of all needs, each once: a background may lie in the scan itself."""
+    return list(dict.fromkeys(part for need in needs for part in need.parts))
 
 
 def _key(chosen: Chosen) -> Hashable:

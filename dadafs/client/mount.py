@@ -14,11 +14,13 @@ import trio
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
 from dadafs.client.accounts import Accounts
+from dadafs.client.auditing import Auditor
 from dadafs.client.backends import backend_of
 from dadafs.client.control import control_service
 from dadafs.client.demand import WIDEST_BYTES
 from dadafs.client.errorlog import ErrorLog
 from dadafs.client.farm import Farm
+from dadafs.client.inventory import Inventories
 from dadafs.client.locator import Locator
 from dadafs.client.mountpoint import prepare, widen
 from dadafs.client.namespace import Namespace
@@ -55,12 +57,14 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         farm = Farm(results, MemoryCache(config.memory_bytes), keep=config.server is not None)
         status = Status(farm, backend, errors)
         locator = Locator(link)
-        accounts = Accounts(link, locator, farm, results)
+        inventories = Inventories(locator)
+        accounts = Accounts(link, inventories, farm, results)
         namespace = Namespace(
             link, locator, farm, results, backend.raw_files, accounts, status.texts()
         )
         status.operations = operations = Operations(namespace)
-        control = control_service(namespace, accounts, status)
+        auditor = Auditor(namespace, inventories, farm, results, backend.raw_files)
+        control = control_service(namespace, accounts, auditor, status)
         listener = listening(unix_socket(runtime / CONTROL))
         stack.callback((runtime / CONTROL).unlink, missing_ok=True)
         async with trio.open_nursery() as nursery:

@@ -126,12 +126,7 @@ class ResultFile(ABC):
         return (0, self._result.content.count) if shell.whole and start < stop else (start, stop)
 
     def _want(self, frames: FrameSlice, *, per_frame: bool) -> Wanted:
-        result = self._result
-        if result.plan.flat and result.scan.flat is not None:
-            frames = replace(frames, flat=result.scan.flat.tiles)
-        shape = (frames.count, *result.value_shape) if per_frame else result.value_shape
-        key = patch_key(self._digest, frames)
-        return Wanted(key, result.plan, frames, shape, result.value_dtype, per_frame)
+        return want(self._result, self._digest, frames, per_frame=per_frame)
 
     def _forget(self) -> None:
         """Drop what is known of the scans whose frames this is made of: one has changed."""
@@ -155,6 +150,15 @@ class ResultFile(ABC):
             bad = frames[status == kind].tolist()
             if bad:
                 log.warning("%s: %s %s: %s", scan, spans(bad), kind.name.lower(), what)
+
+
+def want(result: Result, digest: bytes, frames: FrameSlice, *, per_frame: bool) -> Wanted:
+    """A patch or portion of `result`, whose plan has this digest."""
+    if result.plan.flat and result.scan.flat is not None:
+        frames = replace(frames, flat=result.scan.flat.tiles)
+    shape = (frames.count, *result.value_shape) if per_frame else result.value_shape
+    key = patch_key(digest, frames)
+    return Wanted(key, result.plan, frames, shape, result.value_dtype, per_frame)
 
 
 def spans(numbers: list[int]) -> str:

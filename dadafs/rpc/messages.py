@@ -224,3 +224,38 @@ class ReadPart(Request[None], frozen=True):
     offset: int
     size: int
     reply: ClassVar[type] = type(None)
+
+
+class PartFacts(msgspec.Struct, frozen=True):
+    """What it takes to compute a part of a result once more."""
+
+    parts: int
+    """Of the result."""
+    key: bytes
+    """Of the values, which are the payload, as `PatchValues` or `PatternValues` encode them."""
+    plan: Plan
+    frames: tuple[FrameSlice, ...]
+    """Where the frames of the part lie: one slice of a patch, or all portions of a pattern."""
+    statuses: int
+    """Frames that the values tell the status of."""
+    whole: bool
+    """The part is a pattern over all these frames."""
+
+
+class AskPart(Request[PartFacts], frozen=True):
+    """To a mount: the values of a part of the result at a path, as a reader gets them."""
+
+    path: bytes
+    number: int
+    reply: ClassVar[type] = PartFacts
+
+
+class ReadRaw(Request[None], frozen=True):
+    """To a mount: bytes of a raw file of just this content; they are the payload."""
+
+    path: bytes
+    """Relative to the raw root."""
+    identity: Identity
+    offset: int
+    size: int
+    reply: ClassVar[type] = type(None)

@@ -18,6 +18,7 @@ from analysis.definition import Settings
 from analysis.plan import Plan, Roi, pack_mask
 from analysis.planning import plan_for
 from analysis.reductions import REDUCTIONS
+from analysis.reference import reference
 from analysis.selection import selected
 
 SHAPE = (30, 70)
@@ -85,6 +86,9 @@ def test_every_pass(name: str, scene: tuple[NDArray[Any], Bools, dict[str, Any]]
     expected = values(replace(plan, mask=pack_mask(rest), heal=None), image)
     scale = np.nanmax(np.abs(expected), initial=0) if name == "directions" else 0
     assert_allclose(values(plan, frame), expected, rtol=0, atol=1e-12 * scale)
+    again = reference(plan, frame)
+    if again is not None:
+        assert_allclose(again, expected, rtol=0, atol=1e-12 * scale)
     prepared = REDUCTIONS[name].prepare(plan)
     if prepared.fuses(codec):
         out = np.zeros(prepared.value_shape, prepared.value_dtype)

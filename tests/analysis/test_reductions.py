@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import analysis.reference
 from analysis.codec import Codec, Filter
 from analysis.plan import Geometry, Plan, Roi
 from analysis.reductions import REDUCTIONS
@@ -126,6 +127,9 @@ def check(plan: Plan, codec: Codec, chunk: bytes, frame: NDArray[Any]) -> None:
     """Chunk and decoded frame both give the reference's values: integers to the last count."""
     prepared = REDUCTIONS[plan.reduction].prepare(plan)
     wanted = reference(plan, frame)
+    shipped = analysis.reference.reference(plan, frame)
+    assert shipped is not None
+    agree(shipped, wanted)
     assert wanted.shape == prepared.value_shape
     assert prepared.fuses(codec)
     out = np.zeros(prepared.value_shape, prepared.value_dtype)

@@ -150,12 +150,13 @@ class Mount:
             "PYTHONPATH": str(ROOT),
         }
 
-    def dadafs(self, *words: str | Path) -> None:
-        """A command that succeeds and says nothing."""
+    def dadafs(self, *words: str | Path) -> str:
+        """What a command says that succeeds and complains of nothing."""
         done = subprocess.run(
             [*COMMAND, *map(str, words)], env=self._env, capture_output=True, text=True, timeout=90
         )
         assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
 
     def text(self, name: str) -> str:
         """A file of `.dadafs`."""

@@ -471,6 +471,10 @@ def test_flat_field_is_applied_where_the_detector_did_not(
     assert_allclose(tiles[there], expected[there], rtol=1e-12)
     found = shared.load(f"flat/{name}/darkfield/flat=1/background=0..4.npy")
     assert_allclose(found.ravel(), counts - counts[:5].mean(), rtol=1e-11, atol=1e-9)
+    path = shared.mnt / f"flat/{name}/darkfield/flat=1.npy"
+    assert os.getxattr(path, "user.dadafs.state") == b"cached"
+    told = shared.run("verify", path)
+    assert (told.returncode, told.stdout.count("general  equal")) == (0, 1)
     about = json.loads((shared.mnt / f"flat/{name}/scan.json").read_text())
     source = "/entry/instrument/detector/detectorSpecific/flatfield"
     assert about["flatfield"] == {"source": source, "applied": False}

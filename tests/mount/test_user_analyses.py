@@ -124,3 +124,16 @@ def test_files_that_cannot_be_loaded_are_refused(
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
     unmounted.wait_gone()
+
+
+def test_results_of_plugins_are_verified_by_their_own_code(
+    with_plugins: tuple[Site, ScanMade],
+) -> None:
+    site, _ = with_plugins
+    path = site.mnt / "s/bright/threshold=2/horz=7/vert=10.npy"
+    told = site.run("verify", path, "--plugins", site.base / "plugins")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.count("general  equal") == 2
+    told = site.run("verify", path)
+    assert told.returncode == 2
+    assert told.stderr == "dadafs: 'plugin:bright' is a plug-in: say where it is with --plugins\n"
