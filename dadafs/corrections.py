@@ -15,9 +15,8 @@ from dadafs.containers.base import Fact
 from dadafs.errors import NoSuchPath
 from dadafs.paths import Value, frame_range
 from dadafs.planning import Layout
-from dadafs.scans.masks import ENDINGS
 from dadafs.scans.model import Attributes, Mask, Monitor, Scan
-from dadafs.scans.names import show
+from dadafs.scans.names import MASKS, show
 
 MASK, NORM, BACKGROUND, HEAL, FLAT = "mask", "norm", "background", "heal", "flat"
 
@@ -29,7 +28,7 @@ _PARAMETERS = (
         None,
         "",
         "a file beside the scan or above it: pixels that are not 0 in it do not count",
-        ENDINGS,
+        MASKS,
     ),
     Parameter(
         NORM, "name", None, None, "", "column of the SPEC or FIO file: counts per mean of this"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import trio
 
 from dadafs import logs, processes
 from dadafs.config import address
+from dadafs.errors import DadaError
 from dadafs.rpc.service import listening
 from dadafs.stacks import dump_at_signal
 
@@ -35,8 +36,20 @@ def main() -> None:
     options = parser.parse_args()
     logs.set_up(logging.WARNING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    role = _server if options.role == "server" else _peer
-    processes.run(partial(_serve, role(options), options.listen_fd, options.lifeline_fd))
+    lifeline = socket.socket(fileno=options.lifeline_fd)
+    try:
+        role = _server if options.role == "server" else _peer
+        processes.run(partial(_serve, role(options), options.listen_fd, lifeline))
+    except Exception as exc:
+        lifeline.send(_line(exc).encode()[: processes.LAST_WORDS_BYTES])
+        if not isinstance(exc, DadaError):  # its line says it all
+            raise
+        sys.exit(1)
+
+
+def _line(exc: Exception) -> str:
+    kind = "" if isinstance(exc, DadaError) else f"{type(exc).__name__}: "
+    return kind + " ".join(str(exc).split())
 
 
 Role = Callable[[trio.SocketListener], Awaitable[None]]
@@ -66,13 +79,12 @@ def _peer(options: argparse.Namespace) -> Role:
     )
 
 
-async def _serve(role: Role, listen_fd: int, lifeline_fd: int) -> None:
+async def _serve(role: Role, listen_fd: int, lifeline: socket.socket) -> None:
     dump_at_signal()
     listener = listening(socket.socket(fileno=listen_fd))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(role, listener)
-        async with trio.lowlevel.FdStream(os.dup(lifeline_fd)) as lifeline:
-            await lifeline.receive_some(1)
+        await trio.socket.from_stdlib_socket(lifeline.dup()).recv(1)
         nursery.cancel_scope.cancel()
 
 

@@ -12,6 +12,7 @@ import trio
 DESCRIPTORS = 8192  # connections, raw files, stores
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 LARGEST_FROM_HEAP = 32 << 20  # the most that glibc takes
+LAST_WORDS_BYTES = 1000  # of why a process behind a mount ends
 KEPT_FREE_BYTES = 64 << 20  # what the calls under way at a time hold
 
 

@@ -13,10 +13,11 @@ from dadafs.client.children import Child
 from dadafs.client.farm import Farm
 from dadafs.client.files import LocalRawFiles, RawFiles, RemoteRawFiles
 from dadafs.client.fragments import FragmentCache
-from dadafs.client.link import Link
+from dadafs.client.link import GREET_S, RETRY_S, Link
 from dadafs.client.remote import RemotePeer
 from dadafs.client.roster import Roster
 from dadafs.config import MountConfig, runtime_directory
+from dadafs.errors import Unreachable, UsageError
 from dadafs.rpc.pool import Pool, tcp_connector, unix_connector
 from dadafs.rpc.security import Credentials
 from dadafs.scans.tree import RawTree
@@ -33,6 +34,9 @@ class Backend(Protocol):
 
     async def run(self, farm: Farm) -> None:
         """Keep it going until cancelled."""
+
+    async def started(self) -> None:
+        """Wait until all that must answer does. UsageError, Unreachable say why it does not."""
 
     def peers(self) -> list[RemotePeer]:
         """Those that compute now."""
@@ -71,6 +75,25 @@ class Embedded:
         async with trio.open_nursery() as nursery:
             for child in self.children:
                 nursery.start_soon(child.run, counters)
+
+    async def started(self) -> None:
+        """Wait until both processes answer. UsageError says why one does not."""
+        async with trio.open_nursery() as nursery:
+            for child in self.children:
+                nursery.start_soon(child.hopeless)
+            await self.link.greet()
+            await self._greet_peer()
+            nursery.cancel_scope.cancel()
+
+    async def _greet_peer(self) -> None:
+        with trio.move_on_after(GREET_S):
+            while True:
+                try:
+                    await self._computer.ping()
+                    return
+                except Unreachable:  # it ended, and is started again
+                    await trio.sleep(RETRY_S)
+        raise UsageError(f"the peer did not answer in {GREET_S:.0f} s")
 
     def peers(self) -> list[RemotePeer]:
         """The one."""
@@ -114,6 +137,10 @@ class Cluster:
             nursery.start_soon(self._roster.follow, farm)
             if self._own is not None:
                 nursery.start_soon(self._fill_in, farm, self._own)
+
+    async def started(self) -> None:
+        """Wait until the server answers; peers may come later."""
+        await self.link.greet()
 
     async def _fill_in(self, farm: Farm, own: RemotePeer) -> None:
         counters: Counter[str] = Counter()

@@ -70,7 +70,7 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(backend.run, farm)
             nursery.start_soon(farm.serve)
-            await link.greet()
+            await backend.started()
             _mount(operations, config)
             stack.callback(pyfuse3.close, unmount=True)
             nursery.start_soon(control.serve, listener)

@@ -111,6 +111,9 @@ def main() -> None:
         logging.getLogger(__name__).error("%s", exc)
         tell(str(exc).encode())
         sys.exit(1)
+    except Exception as exc:  # of the installation: the traceback goes to the log
+        tell(f"{type(exc).__name__}: {' '.join(str(exc).split())}".encode())
+        raise
 
 
 def _path(kind: type, value: str) -> Path:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from dadafs.commands.declaring import DONE, REFUSED, SILENT, Commands, absolute, command, typed
@@ -113,6 +112,8 @@ def allow_other(conf: Path) -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
+    from importlib import metadata
+
     missing = []
     try:
         wanted = metadata.requires("dadafs") or []

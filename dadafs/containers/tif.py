@@ -8,7 +8,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from dadafs.containers.base import Container, Content, Shell, plain_bytes
 
@@ -40,6 +39,8 @@ def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _wrapping(content: Content, dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
     """What tifffile writes before and after the array, which itself stays a hole in a file."""
+    import tifffile  # 30 to 60 ms, which a start would wait for
+
     array_bytes = content.count * dtype.itemsize
     large = array_bytes > LARGEST_CLASSIC
     imagej = not large and (dtype.kind == "f" or dtype.itemsize != 4)

@@ -12,9 +12,9 @@ from dadafs.errors import NoSuchPath
 from dadafs.paths import INSIDE, nearest
 from dadafs.scans.columns import Column
 from dadafs.scans.kept import Kept
-from dadafs.scans.masks import ENDINGS, read_mask
+from dadafs.scans.masks import read_mask
 from dadafs.scans.model import Mask, Monitor, Scan
-from dadafs.scans.names import join, show, split
+from dadafs.scans.names import MASKS, join, show, split
 from dadafs.scans.sidecars import Sidecars, upwards
 from dadafs.scans.tree import RawTree, identity_of
 
@@ -72,7 +72,7 @@ class Corrections:
 
     def _near(self, places: list[bytes], file: str) -> str:
         names = [os.fsdecode(one) for place in places for one, _, _ in self._tree.kinds(place)]
-        return nearest(file, [one for one in names if one.rpartition(".")[2].lower() in ENDINGS])
+        return nearest(file, [one for one in names if one.rpartition(".")[2].lower() in MASKS])
 
     def monitor(self, scan: Scan, name: str) -> Monitor:
         """What the column of that name in the scan's SPEC or FIO file says of each frame.

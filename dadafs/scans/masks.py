@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from dadafs.errors import BadData, NoSuchPath
 from dadafs.scans import hdf5
 from dadafs.scans.images import MAX_FILE_BYTES, read_pixels
+from dadafs.scans.names import HDF5_MASKS
 
-HDF5 = ("h5", "hdf5", "nxs")
-ENDINGS = ("npy", "tif", "tiff", "edf", *HDF5)
 MAX_OBJECTS = 1000  # of an HDF5 file that are looked at for its only image
 
 Shape = tuple[int, int]
@@ -30,10 +29,10 @@ def read_mask(fd: int, name: str, shape: Shape) -> NDArray[np.bool_]:
     """
     file, colon, inside = name.partition(":")
     kind = file.rpartition(".")[2].lower()
-    if colon and kind not in HDF5:
+    if colon and kind not in HDF5_MASKS:
         raise NoSuchPath(f"mask={name}: only in HDF5 files there is something to name after the :")
     try:
-        if kind in HDF5:
+        if kind in HDF5_MASKS:
             pixels = _read_hdf5(fd, file, inside.replace(":", "/"), shape)
         else:
             pixels = _READERS[kind](_all(fd), shape)

@@ -12,6 +12,9 @@ DATA = re.compile(rb"(.+)_data_([0-9]+)\.h5", re.DOTALL)
 NEXUS = re.compile(rb"(.+)\.nxs", re.DOTALL)
 IMAGES = {b"cbf": b"cbf", b"edf": b"edf", b"tif": b"tif", b"tiff": b"tif"}
 IMAGES |= {ending.upper(): kind for ending, kind in IMAGES.items()}
+HDF5_MASKS = ("h5", "hdf5", "nxs")
+MASKS = ("npy", "tif", "tiff", "edf", *HDF5_MASKS)
+"""The endings of files that may be masks."""
 DIGITS = b"0123456789"
 SUFFIX = b".scan"  # of a scan whose own name is taken
 

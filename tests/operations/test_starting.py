@@ -1,0 +1,68 @@
+"""Mounts whose processes do not get to work: a line soon, and nothing left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from mounting import Site
+
+pytestmark = pytest.mark.mount
+HEAVY = ("h5py", "hdf5plugin", "tifffile", "numba", "PIL")  # each a tenth of a second and more
+
+WEAK = """
+import os, sys
+from analysis.plugins import frame_analysis
+
+if "{role}" in sys.orig_argv:
+    {ends}
+
+@frame_analysis(title="nothing", channels={{"zero": ""}})
+def nothing(frame, geometry, params):
+    return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+        ("os.kill(os.getpid(), 9)", "the peer ended 3 times at its start: signal 9"),
+    ],
+)
+@pytest.mark.parametrize("foreground", [(), ("--foreground",)])
+def test_a_peer_that_dies_at_its_start(
+    bare: Site, ends: str, said: str, foreground: tuple[str, ...]
+) -> None:
+    plugins = bare.base / "plugins"
+    plugins.mkdir()
+    (plugins / "weak.py").write_text(WEAK.format(role="peer", ends=ends))
+    began = time.monotonic()
+    done = bare.run("mount", bare.raw, bare.mnt, "--plugins", plugins, *foreground)
+    assert time.monotonic() - began < 20  # 2 to 3 s on a quiet machine
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert lines[-1].startswith("dadafs: the peer ended 3 times at its start: ")
+    assert said in lines[-1]
+    if not foreground:
+        assert len(lines) == 1
+    bare.wait_gone()
+
+
+def test_a_server_that_dies_at_its_start(bare: Site) -> None:
+    module = bare.base / "h5py.py"
+    module.write_text("raise ImportError('libhdf5.so: cannot open shared object file')\n")
+    bare.env["PYTHONPATH"] = str(bare.base)
+    done = bare.run("mount", bare.raw, bare.mnt)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "ImportError: libhdf5.so: cannot open shared object file" in line
+    bare.wait_gone()
+
+
+def test_a_mount_loads_no_library_of_formats() -> None:
+    code = f"import sys, dadafs.client.mount; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
