@@ -140,6 +140,9 @@ def test_attributes_of_results_and_of_nothing_else(shared: Site, raster: ScanMad
     with pytest.raises(OSError, match=r".") as caught:
         os.getxattr(path, "user.other")
     assert caught.value.errno == errno.ENODATA
+    with pytest.raises(OSError, match=r".") as caught:
+        os.getxattr(path, "security.selinux")
+    assert caught.value.errno == errno.ENOTSUP
     with pytest.raises(OSError, match="Read-only"):
         os.setxattr(path, "user.dadafs.state", b"cached")
     contents(path)
