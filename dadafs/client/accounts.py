@@ -37,7 +37,7 @@ ATTRIBUTES = (STATE, PROGRESS, PROVENANCE)
 LARGEST_ATTRIBUTE = 1 << 16  # XATTR_SIZE_MAX of Linux
 LONG = ("files", "missing", "corrupt", "background_frames", "problems")
 """What an attribute leaves out of an account that is too large for it, the first first."""
-NOTHING: NDArray[np.int64] = np.zeros(0, np.int64)
+UNKNOWN = 255  # of a frame that was not decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +173,14 @@ class Accounts:
             status = pattern_statuses(heads.get(need.whole, b""), layers, len(used))
             return len(status), used[: len(status)][status == Status.CORRUPT]
         heads = await self._heads([part.key for part in need.parts], SUM_BYTES + PATCH_FRAMES)
-        looked, bad = [NOTHING], [NOTHING]
+        status = np.full(need.scan.frames, UNKNOWN, np.uint8)
         for part in need.parts:
             values = self._farm.remembered(part.key)
             head = heads.get(part.key, b"")
-            status = patch_statuses(head, part.count) if values is None else values.status
-            frames = np.arange(part.first, part.first + len(status))
-            looked.append(frames)
-            bad.append(frames[status == Status.CORRUPT])
-        return (
-            len(np.intersect1d(used, np.concatenate(looked))),
-            np.intersect1d(used, np.concatenate(bad)),
-        )
+            told = patch_statuses(head, part.count) if values is None else values.status
+            status[part.first : part.first + len(told)] = told
+        known = status[used]
+        return int(np.count_nonzero(known != UNKNOWN)), used[known == Status.CORRUPT]
 
     async def _held(self, needs: Sequence[Need]) -> list[Part]:
         """The parts that need no computing."""

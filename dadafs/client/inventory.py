@@ -16,8 +16,7 @@ from dadafs.corrections import Chosen
 from dadafs.keys import pattern_key
 from dadafs.planning import NO_FRAME, Patch, portions
 from dadafs.requests import Result
-from dadafs.scans.model import FrameSlice, Scan
-from dadafs.scans.slices import chunks
+from dadafs.scans.model import NO_CHUNK, FrameSlice, Scan
 
 REMEMBERED = 8  # results that are asked about again and again; 2 MB each for 10^6 frames
 AT_ONCE = 64  # patches between two checkpoints: 2 ms
@@ -87,11 +86,11 @@ class Inventories:
             runs = [[patch] for patch in chosen.layout.patches_of(used)]
         digest = result.plan.digest()
         parts: list[Part] = []
-        there: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        there = np.zeros(chosen.scan.frames, np.bool_)
         for number, patches in enumerate(runs):
             frames = await self._slice(chosen.scan, patches, whole=whole)
             numbers, size = _listed(frames)
-            there.append(numbers)
+            there[numbers] = True
             key = want(result, digest, frames, per_frame=not whole).key
             parts.append(Part(key, frames.first, frames.count, len(numbers), size))
             if number % AT_ONCE == 0:
@@ -101,7 +100,7 @@ class Inventories:
             tuple(parts),
             pattern_key(part.key for part in parts) if whole else None,
             used,
-            np.setdiff1d(used, np.concatenate(there), assume_unique=True),
+            used[~there[used]],
             int(np.count_nonzero(shown == NO_FRAME)),
         )
 
@@ -134,6 +133,9 @@ def _key(chosen: Chosen) -> Hashable:
 
 def _listed(frames: FrameSlice) -> tuple[NDArray[np.int64], int]:
     """The frames of a slice that have a chunk, and the size of these."""
-    found = [(number, length) for run in frames.runs for number, _, length in chunks(run)]
-    numbers = np.array([number for number, _ in found], np.int64)
-    return numbers, sum(length for _, length in found)
+    numbers, size = [np.zeros(0, np.int64)], 0
+    for run in frames.runs:
+        there = np.flatnonzero(np.frombuffer(run.offsets, "<u8") != NO_CHUNK)
+        numbers.append(run.first + there)
+        size += int(np.frombuffer(run.lengths, "<u4")[there].sum(dtype=np.int64))
+    return np.concatenate(numbers), size
