@@ -12,6 +12,7 @@ from dadafs.commands import (
     checking,
     configuring,
     fetching,
+    installing,
     mounting,
     nodes,
     reporting,
@@ -21,7 +22,10 @@ from dadafs.commands import (
 from dadafs.commands.declaring import REFUSED, SILENT, USAGE
 from dadafs.errors import DadaError, Unreachable, UsageError
 
-ROOMS = (mounting, telling, fetching, nodes, caching, configuring, checking, reporting, verifying)
+ROOMS = (
+    *(mounting, telling, fetching, nodes, caching),
+    *(configuring, checking, reporting, verifying, installing),
+)
 INTERRUPTED = 130
 
 EPILOG = """\

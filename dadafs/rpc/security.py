@@ -30,9 +30,7 @@ class Credentials:
     def __init__(self, directory: Path) -> None:
         missing = [name for name in FILES if not (directory / name).is_file()]
         if missing:
-            raise UsageError(
-                f"{directory} has no {', '.join(missing)}; tools/make_certs makes them"
-            )
+            raise UsageError(f"{directory} has no {', '.join(missing)}; `dadafs certs` makes them")
         try:
             self.listening = _context(ssl.PROTOCOL_TLS_SERVER, directory)
             self.calling = _context(ssl.PROTOCOL_TLS_CLIENT, directory)
@@ -88,7 +86,7 @@ def check_exposure(host: str, secure: bool, insecure_network: bool) -> None:
     if secure or insecure_network or _is_loopback(host):
         return
     raise UsageError(
-        f"{host} can be reached by others: give --tls DIR (tools/make_certs makes certificates),"
+        f"{host} can be reached by others: give --tls DIR (`dadafs certs` makes certificates),"
         " or --insecure-network if everybody on the network may read everything"
     )
 

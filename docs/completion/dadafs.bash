@@ -2,7 +2,7 @@
 _dadafs() {
     local word=${COMP_WORDS[COMP_CWORD]} words=""
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "mount umount status peers top explain version get warm server peer cache config doctor bugreport verify --help --version" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "mount umount status peers top explain version get warm server peer cache config doctor bugreport verify certs install --help --version" -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -22,6 +22,8 @@ _dadafs() {
         doctor) words="--server --tls --quick" ;;
         bugreport) words="--output" ;;
         verify) words="--patches --plugins" ;;
+        certs) words="" ;;
+        install) words="--root" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")
 }

@@ -158,7 +158,7 @@ class Cluster:
 
     def certify(self, *nodes: str) -> None:
         """Certificates, `role:name` each."""
-        command = [sys.executable, ROOT / "tools/make_certs", self.certificates, *nodes]
+        command = [*COMMAND, "certs", self.certificates, *nodes]
         subprocess.run(command, check=True, capture_output=True)
 
     def start_server(self, *options: str | Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import os
 import re
@@ -18,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import trio
 
+from dadafs.certificates import Node, make_authority, make_node
 from dadafs.rpc.calls import Request
 from dadafs.rpc.pool import Pool, tcp_connector
 from dadafs.rpc.security import Credentials
@@ -47,22 +45,11 @@ def until(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T
         time.sleep(0.02)
 
 
-def make_certs() -> ModuleType:
-    """The tool as a module."""
-    loader = importlib.machinery.SourceFileLoader("make_certs", str(ROOT / "tools/make_certs"))
-    spec = importlib.util.spec_from_loader("make_certs", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 def certify(authority: Path, *nodes: str) -> Path:
     """Certificates, `role:name` each, of an authority that is made if need be."""
-    tool = make_certs()
-    tool.make_authority(authority)
-    for node in nodes:
-        tool.make_node(authority, *node.split(":"))
+    make_authority(authority)
+    for text in nodes:
+        make_node(authority, Node(*text.split(":")))
     return authority
 
 

@@ -516,7 +516,7 @@ def test_network_without_certificates_on_demand(raw: Path, tmp_path: Path) -> No
 def test_missing_certificates(raw: Path, authority: Path, tmp_path: Path) -> None:
     words = ("server", "--root", raw, "--cache", tmp_path, "--listen", f"{HOST}:0", "--tls")
     line = refused(*words, tmp_path)
-    assert "has no ca.pem, node.pem, node.key; tools/make_certs makes them" in line
+    assert "has no ca.pem, node.pem, node.key; `dadafs certs` makes them" in line
     for name in ("ca.pem", "node.pem"):
         (tmp_path / name).write_bytes((authority / "server" / name).read_bytes())
     (tmp_path / "node.key").write_text("no key")

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 from dadafs import notify
 
-UNITS = Path(__file__).resolve().parents[2] / "systemd"
+UNITS = Path(__file__).resolve().parents[2] / "dadafs/systemd"
 COMMAND = (sys.executable, "-m", "dadafs.cli")
 PATIENCE_S = 30.0
 LARGEST_EXPOSURE = 3.0

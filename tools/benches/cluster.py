@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from dadafs.certificates import Node, make_authority, make_node
 from tools.benches.mounting import (
     drop_pages,
     read_all,
@@ -51,11 +52,9 @@ def measure(place: Path, rounds: int) -> dict[str, float]:
     raw = place / "raw"
     command = [sys.executable, "-m", "tools.scan_maker", raw, f"--horz={HORZ}", f"--vert={VERT}"]
     subprocess.run(command, check=True, stdout=sys.stderr)
-    subprocess.run(
-        [sys.executable, ROOT / "tools/make_certs", place / "ca", "server:server", "client:client"],
-        check=True,
-        stdout=sys.stderr,
-    )
+    make_authority(place / "ca")
+    for role in ("server", "client"):
+        make_node(place / "ca", Node(role, role))
     touch_memory()
     figures = raw_files(raw, place, rounds)
     figures |= secure_raw_files(raw, place, rounds)
