@@ -25,55 +25,72 @@ def check(settings: Settings) -> None:
         raise ValueError(f"bins={bins}: fold={fold} needs more than {2 * fold} bins")
 
 
+class _Gaps:
+    """What follows from where a ring has pixels, for n frames; worked out once if it is the same.
+
+    Mostly it is: a bin is a gap where all its pixels are masked.
+    """
+
+    def __init__(self, there: NDArray[np.bool_], fold: int) -> None:
+        """`there`: which bins have pixels (n, bins)."""
+        bins = there.shape[1]
+        packed = np.packbits(there, axis=1)
+        _, first, which = np.unique(
+            packed.view(f"V{packed.shape[1]}").reshape(-1), return_index=True, return_inverse=True
+        )
+        rings = there[first].astype(np.float64)
+        number = rings.sum(axis=1)
+        pairs = np.rint(_correlated(rings))
+        have = pairs > 0
+        lags = have.sum(axis=1)
+        turns = np.cos(2 * np.pi / bins * (fold * np.arange(bins) % bins))
+        weights = np.where(have, turns, 0) / np.maximum(lags, 1)[:, None]
+        self.number = number[which]
+        """Of bins with pixels, (n,)."""
+        self.known = (2 * lags >= bins)[which]
+        """Whether there is enough of the ring, (n,)."""
+        self.flat = weights.sum(axis=1)[which]
+        """The coefficient of 1 at all lags that there are, (n,)."""
+        self.weights = (weights / np.maximum(pairs, 1))[which]
+        """Of the sum of products at each lag in the coefficient, (n, bins)."""
+        phase = 2 * np.pi / bins * ((np.arange(bins) + 0.5) * fold % bins)
+        self.waves = np.stack([np.ones(bins), np.cos(phase), np.sin(phase)])
+        """What is fitted, (3, bins)."""
+        products = self.waves[:, None] * self.waves[None, :]
+        normal = np.array([(ring * products).sum(axis=-1) for ring in rings]).reshape(-1, 3, 3)
+        singular = np.linalg.det(normal / np.maximum(number, 1)[:, None, None]) < _SINGULAR
+        normal[singular] = np.eye(3)
+        inverse = np.linalg.inv(normal)
+        inverse[singular] = np.nan
+        self.inverse = inverse[which]
+        """Of the normal matrix of the fit, (n, 3, 3); NaN where it has none."""
+
+
 class _Rings:
     """Profiles over phi of n frames, and their angular correlations."""
 
     def __init__(self, parts: NDArray[np.float64], settings: Settings) -> None:
         """`parts`: intensity, its variance, pixels by bin, (n, 3, bins)."""
         intensity, variance, _ = parts.swapaxes(0, 1)
-        bins = parts.shape[2]
         self.fold = round(own_parameter(settings, "fold"))
-        there = np.isfinite(intensity)
-        self.there = there.astype(np.float64)
-        self.intensity = np.where(there, intensity, 0)
-        self.variance = np.where(there, variance, 0)
-        self.number = self.there.sum(axis=1)
+        self.there = np.isfinite(intensity)
+        self.intensity = np.where(self.there, intensity, 0)
+        self.variance = np.where(self.there, variance, 0)
+        self.gaps = gaps = _Gaps(self.there, self.fold)
         total = self.intensity.sum(axis=1)
-        self.mean = np.where(total > 0, total, np.nan) / np.maximum(self.number, 1)
-        pairs = np.rint(_correlated(self.there))
-        have = pairs > 0
-        lags = have.sum(axis=1)
-        self.mean[2 * lags < bins] = np.nan
-        turns = np.cos(2 * np.pi / bins * (self.fold * np.arange(bins) % bins))
-        weights = np.where(have, turns, 0) / np.maximum(lags, 1)[:, None]
-        self.weights = weights / np.maximum(pairs, 1)
-        """Of the sum of products at each lag in the coefficient."""
-        self.flat = weights.sum(axis=1)
+        usable = (total > 0) & gaps.known
+        self.mean = np.where(usable, total, np.nan) / np.maximum(gaps.number, 1)
         products = _correlated(self.intensity)
         products[:, 0] -= self.variance.sum(axis=1)
-        self.product = (self.weights * products).sum(axis=1)
-        phase = 2 * np.pi / bins * ((np.arange(bins) + 0.5) * self.fold % bins)
-        self.waves = np.stack([np.ones(bins), np.cos(phase), np.sin(phase)])
+        self.product = (gaps.weights * products).sum(axis=1)
+        waves = [(self.intensity * wave).sum(axis=1) for wave in gaps.waves]
+        _, c, s = (gaps.inverse * np.stack(waves, axis=1)[:, None, :]).sum(axis=-1).T
+        self.c, self.s = (np.where(usable, one, np.nan) for one in (c, s))
+        """Coefficients of cosine and sine of the fit, (n,) each."""
 
     def strength(self) -> NDArray[np.float64]:
         """The coefficient of the correlation, (n,)."""
-        return np.asarray(self.product / self.mean**2 - self.flat)
-
-    def inverse(self) -> NDArray[np.float64]:
-        """Of the normal matrix of the fit, (n, 3, 3); NaN where it has none."""
-        products = self.waves[:, None] * self.waves[None, :]
-        normal = (self.there[:, None, None] * products).sum(axis=-1)
-        singular = np.linalg.det(normal / np.maximum(self.number, 1)[:, None, None]) < _SINGULAR
-        normal[singular] = np.eye(3)
-        inverse = np.linalg.inv(normal)
-        inverse[singular | np.isnan(self.mean)] = np.nan
-        return np.asarray(inverse)
-
-    def wave(self, inverse: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Coefficients of cosine and sine of the fit, (n,) each."""
-        sums = (self.intensity[:, None] * self.waves).sum(axis=-1)
-        _, c, s = (inverse * sums[:, None, :]).sum(axis=-1).T
-        return c, s
+        return np.asarray(self.product / self.mean**2 - self.gaps.flat)
 
 
 def _correlated(rings: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,7 +107,7 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
     """Profiles (n, 3, bins) to strength, angle (degrees), float64 (2, n)."""
     rings = _Rings(parts, settings)
-    c, s = rings.wave(rings.inverse())
+    c, s = rings.c, rings.s
     period = 360 / rings.fold
     angle = np.degrees(np.arctan2(s, c)) / rings.fold % period
     angle = np.where(angle >= period, 0, angle)
@@ -110,21 +127,20 @@ def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np
     own = np.where(lit & (rings.intensity > 0), rings.variance, 0) / np.where(
         lit & (rings.intensity > 0), rings.intensity, 1
     )
-    mean, number = rings.mean[:, None], np.maximum(rings.number, 1)[:, None]
+    gaps, mean = rings.gaps, rings.mean[:, None]
     neighbours = np.fft.irfft(
-        np.fft.rfft(rings.weights, axis=1).real * np.fft.rfft(rings.intensity, axis=1),
+        np.fft.rfft(gaps.weights, axis=1).real * np.fft.rfft(rings.intensity, axis=1),
         parts.shape[2],
         axis=1,
     )
-    slope = (2 * neighbours - rings.weights[:, :1] * own) / mean**2
-    slope = rings.there * (slope - 2 * rings.product[:, None] / (mean**3 * number))
-    power = rings.variance.sum(axis=1) / (rings.number * rings.mean) ** 2
+    slope = (2 * neighbours - gaps.weights[:, :1] * own) / mean**2
+    slope -= 2 * rings.product[:, None] / (mean**3 * np.maximum(gaps.number, 1)[:, None])
+    power = rings.variance.sum(axis=1) / (gaps.number * rings.mean) ** 2
     first_order = (slope**2 * rings.variance).sum(axis=1)
     strength = np.sqrt(np.maximum(first_order - power**2, power**2))
-    inverse = rings.inverse()
-    c, s = rings.wave(inverse)
-    across = c[:, None] * inverse[:, 2] - s[:, None] * inverse[:, 1]
-    turn = rings.there * (across[:, :, None] * rings.waves).sum(axis=1)
+    c, s = rings.c, rings.s
+    across = c[:, None] * gaps.inverse[:, 2] - s[:, None] * gaps.inverse[:, 1]
+    turn = sum(across[:, [row]] * wave for row, wave in enumerate(gaps.waves))
     square = np.where((c != 0) | (s != 0), c * c + s * s, np.nan) * rings.fold
     angle = np.sqrt((turn**2 * rings.variance).sum(axis=1)) / square
     few = counts < 1.5  # whole, but for rounding, as long as they are raw

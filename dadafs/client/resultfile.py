@@ -23,7 +23,7 @@ from dadafs.keys import patch_key
 from dadafs.requests import Result, shell_of
 from dadafs.scans.model import FrameSlice, Scan
 
-SLICE_NUMBERS = 1 << 20  # of a map that is read whole: its values take 48 MB on the way
+SLICE_NUMBERS = 1 << 20  # of a result that is made as a whole
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,17 @@ class ResultFile(ABC):
 
     async def _make(self) -> bool:
         """All items, in a thread: a large picture takes a second."""
-        count = self._result.content.count
+        count, step = self._result.content.count, self._slice_numbers()
         parts = [
-            await self._numbers(start, min(start + SLICE_NUMBERS, count))
-            for start in range(0, count, SLICE_NUMBERS)
+            await self._numbers(start, min(start + step, count)) for start in range(0, count, step)
         ]
         numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._body = await trio.to_thread.run_sync(self._shell.encode, numbers, 0)
         return True
+
+    def _slice_numbers(self) -> int:
+        """How many numbers are asked for at once where all are needed."""
+        return SLICE_NUMBERS
 
     async def _settle(self) -> bool:
         """The coordinates that follow from the pixels."""

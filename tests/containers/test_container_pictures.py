@@ -70,13 +70,14 @@ def test_the_first_channel_unless_one_is_given() -> None:
     assert not np.array_equal(picture("dpc/full.png"), picture("dpc/channel=y/full.png"))
 
 
-def test_orientation_is_a_wheel() -> None:
-    angle, anisotropy, *_ = trio.run(array_in, "orientation/full.npy", SCAN)
-    image = picture("orientation/full.png")
-    there = np.isfinite(angle) & np.isfinite(anisotropy)
+@pytest.mark.parametrize("name", ["orientation", "harmonic"])
+def test_directions_are_a_wheel(name: str) -> None:
+    angle, strength, *_ = trio.run(array_in, f"{name}/full.npy", SCAN)
+    image = picture(f"{name}/full.png")
+    there = np.isfinite(angle) & np.isfinite(strength)
     assert there.any()
     assert_array_equal(image[..., 3] > 0, there)
-    bright = np.clip(anisotropy[there] / np.percentile(anisotropy[there], 99), 0, 1)
+    bright = np.clip(strength[there] / np.percentile(strength[there], 99), 0, 1)
     assert_array_equal(image[there][:, :3], wheel(angle[there], bright))
 
 

@@ -16,6 +16,7 @@ from analysis.analyses import ANALYSES, azimuthal, crystal, exponent, harmonic, 
 from analysis.definition import Settings
 from analysis.plan import Geometry
 from analysis.selection import scattering_vector
+from dadafs.client.mapfile import FINISHED_BYTES
 from tools.scan_maker import ScanMade, make_scan
 
 pytestmark = pytest.mark.mount
@@ -71,6 +72,23 @@ def test_symmetry_is_a_view_of_the_azimuthal_profile(shared: Site, raster: ScanM
     with shared.computing(frames=0):
         shared.load("raster/azimuthal/bins=90/rmin=10/rmax=50.npy")
         assert (shared.load(f"{path}/channel=sigma_strength.npy") > 0).all()
+
+
+def test_values_too_many_to_be_finished_at_once(shared: Site, raster: ScanMade) -> None:
+    """Of 4096 bins a patch has 4 MB: each is made quantities by itself, and put together."""
+    settings = settings_of(raster, bins=4096)
+    found = shared.load("raster/symmetry/horz=13/bins=4096/fold=3.npy").reshape(2, -1)
+    assert FINISHED_BYTES <= 64 * 2 * 4096 * 8
+    for number in (0, 63, 64, 142):
+        frame = raster.frames[raster.which[number]]
+        valid = ~raster.mask & (frame != 65535)
+        intensity, sigma, _ = azimuthal.reference(frame, valid, settings)
+        strength, angle = symmetry.reference(intensity, sigma, 3)
+        assert_allclose(found[0, number], strength, atol=1e-10)
+        assert turned(found[1, number], angle, 120) < 1e-4
+    picture = contents(shared.mnt / "raster/symmetry/horz=13/bins=4096/fold=3.csv").decode()
+    rows = [line for line in picture.splitlines() if line and not line.startswith("#")]
+    assert len(rows) == 2 * VERT
 
 
 @pytest.mark.parametrize("threshold", [None, 2, 0])
