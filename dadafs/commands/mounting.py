@@ -87,7 +87,6 @@ def _translated(option: str) -> list[str]:
 
 
 def _mount(options: argparse.Namespace) -> int:
-    from dadafs.client.starting import start, stay
     from dadafs.config import MountConfig, address, cores, default_cache
 
     told = values(options, "mount")
@@ -109,8 +108,12 @@ def _mount(options: argparse.Namespace) -> int:
         local_peer=told["local_peer"],
     )
     if options.foreground:
+        from dadafs.client.staying import stay
+
         stay(config)
     else:
+        from dadafs.client.starting import start
+
         start(config)
     return 0
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from mounting import Site
 
 pytestmark = pytest.mark.mount
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("h5py", "hdf5plugin", "tifffile", "numba", "PIL")  # each a tenth of a second and more
 
 WEAK = """
@@ -66,3 +70,25 @@ def test_a_mount_loads_no_library_of_formats() -> None:
     code = f"import sys, dadafs.client.mount; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_times_that_operators_are_told_are_those_of_the_bench() -> None:
+    words = [sys.executable, str(ROOT / "tools/bench"), "start", "--rounds=1", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    page = (ROOT / "docs/operations.md").read_text()
+    told = re.findall(r"^\| (.+) \| [\d.]+ \|$", page, re.MULTILINE)
+    assert told == [name.removesuffix(", s") for name in json.loads(done.stdout)]
+
+
+def test_a_mount_in_use_stays_until_it_is_let_go(bare: Site) -> None:
+    bare.mount()
+    with (bare.mnt / "README.txt").open() as file:
+        refused = bare.run("umount", bare.mnt)
+        assert refused.returncode == 2
+        line = f"dadafs: {bare.mnt} is in use; close what has files or a shell in it, or add --lazy"
+        assert refused.stderr.splitlines() == [line]
+        assert bare.run("umount", bare.mnt, "--lazy").returncode == 0
+        assert not bare.mounted()
+        assert file.read()
+    bare.wait_gone()
