@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -118,7 +118,7 @@ Endings: {_endings(analysis)}
 {_BESIDE}
 
 Parameters:
-{_table(parameters_of(analysis).values())}
+{_table(parameters_of(analysis).values(), dict(analysis.defaults))}
 """
 
 
@@ -178,7 +178,7 @@ def _endings(analysis: Analysis) -> str:
 
 def _channels(analysis: Analysis) -> str:
     def rows(channels: Iterable[Channel]) -> str:
-        return "\n".join(f"  {c.name:<14} {c.meaning} [{c.unit}]" for c in channels)
+        return "\n".join(f"  {c.name:<16} {c.meaning} [{c.unit}]" for c in channels)
 
     if analysis.errors is None:
         return rows(analysis.channels)
@@ -188,11 +188,13 @@ Only by channel=, their Poisson errors:
 {rows(analysis.errors.channels)}"""
 
 
-def _table(parameters: Any) -> str:
+def _table(parameters: Iterable[Parameter], defaults: Mapping[str, float] | None = None) -> str:
     def row(parameter: Parameter) -> str:
         kind = "x,y,w,h" if parameter.kind == "roi" else parameter.kind
         unit = f" [{parameter.unit}]" if parameter.unit else ""
         choices = f" ({', '.join(parameter.choices)})" if parameter.choices else ""
-        return f"  {parameter.name + '=':<8}{kind:<9}{parameter.meaning}{unit}{choices}"
+        default = (defaults or {}).get(parameter.name)
+        usual = "" if default is None else f"; {default:g} where it is not given"
+        return f"  {parameter.name + '=':<12}{kind:<9}{parameter.meaning}{unit}{choices}{usual}"
 
     return "\n".join(row(parameter) for parameter in parameters)

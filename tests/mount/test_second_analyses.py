@@ -91,6 +91,14 @@ def test_values_too_many_to_be_finished_at_once(shared: Site, raster: ScanMade) 
     assert len(rows) == 2 * VERT
 
 
+def test_the_readme_tells_defaults(shared: Site, raster: ScanMade) -> None:
+    text = contents(shared.mnt / "raster/crystal/README.txt").decode()
+    assert "more counts than this [counts]; 10 where it is not given" in text
+    text = contents(shared.mnt / "raster/symmetry/README.txt").decode()
+    assert "repeats every 360/fold; 6 where it is not given" in text
+    assert "number of equal bins of a profile; 360 where it is not given" in text
+
+
 @pytest.mark.parametrize("threshold", [None, 2, 0])
 def test_crystal(shared: Site, raster: ScanMade, threshold: int | None) -> None:
     limit = 10 if threshold is None else threshold
