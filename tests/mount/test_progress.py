@@ -130,7 +130,8 @@ def test_reads_return_as_their_range_is_ready(own: Site) -> None:
         own.raw, horz=400, vert=60, detector="100x100", codec="gzip", unique=4, keep_frames=False
     )
     copy = own.base / "copy"
-    process = subprocess.Popen(["cp", own.mnt / "scan42/darkfield/full.npy", copy])
+    source = own.mnt / "scan42/darkfield/full.npy"
+    process = subprocess.Popen(["dd", f"if={source}", f"of={copy}", "bs=16k", "status=none"])
     sizes: set[int] = set()
 
     def ended() -> bool:
