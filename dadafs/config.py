@@ -47,6 +47,8 @@ class MountConfig:
     """How long the server's answers about the raw tree are believed."""
     raw_bytes: int = RAW_BYTES
     """Of raw data in RAM, where it comes from a server."""
+    metrics_port: int | None = None
+    """Of 127.0.0.1; None for no such port."""
     local_peer: bool = True
     """Whether this machine computes when no peer is there."""
 

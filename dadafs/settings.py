@@ -69,6 +69,14 @@ def count(given: Any) -> int:
     return int(text)
 
 
+def port(given: Any) -> int:
+    """A port of this machine. ValueError, also for an address of others."""
+    text = "" if isinstance(given, bool) else str(given)
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 65535):
+        raise ValueError(f"{given!r} is no port from 1 to 65535; it answers this machine only")
+    return int(text)
+
+
 def switch(given: Any) -> bool:
     """true or false. ValueError."""
     if isinstance(given, bool):
@@ -104,6 +112,10 @@ def host_port(given: Any) -> str:
     return text(given)
 
 
+def _metrics() -> dict[str, Setting]:
+    return {"metrics_port": Setting(port, None, "of 127.0.0.1, for Prometheus", "PORT")}
+
+
 def _network() -> dict[str, Setting]:
     return {
         "tls": Setting(path, None, "certificates: ca.pem, node.pem, node.key", "DIR"),
@@ -122,6 +134,7 @@ SECTIONS: dict[str, dict[str, Setting]] = {
         "tls": Setting(path, None, "certificates, to a server", "DIR"),
         "local_peer": Setting(switch, True, "compute here when no peer is there"),
         "allow_other": Setting(switch, False, "let other users in"),
+        **_metrics(),
     },
     "server": {
         "root": Setting(path, None, "the raw tree", "DIR"),
@@ -131,6 +144,7 @@ SECTIONS: dict[str, dict[str, Setting]] = {
         "results": Setting(path, None, "results that peers share", "DIR"),
         "results_size": Setting(size, 32 << 30, "of that", "SIZE"),
         "cache": Setting(path, None, "of the frame index", "DIR"),
+        **_metrics(),
         **_network(),
     },
     "peer": {
@@ -143,6 +157,7 @@ SECTIONS: dict[str, dict[str, Setting]] = {
         "memory": Setting(size, 128 << 20, "of raw data in RAM", "SIZE"),
         "root": Setting(path, None, "the raw tree, if seen from here", "DIR"),
         "plugins": Setting(path, None, "of your own analyses, *.py", "DIR"),
+        **_metrics(),
         **_network(),
     },
 }
@@ -195,7 +210,7 @@ def shown(value: Any, setting: Setting) -> str:
             if value % factor == 0:
                 return f'"{value // factor}{unit}"'
         return str(value)
-    if setting.read is count:
+    if setting.read in (count, port):
         return str(value)
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -28,6 +28,7 @@ from dadafs.client.operations import Operations
 from dadafs.client.status import Status
 from dadafs.config import CONTROL, MountConfig, runtime_directory
 from dadafs.plugins import load_plugins
+from dadafs.rpc.exposing import expose, metrics_listener
 from dadafs.rpc.service import listening, unix_socket
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
     """
     with ExitStack() as stack:
         prepare(config.root, config.mountpoint)
+        port = config.metrics_port
+        metrics = metrics_listener(port) if port is not None else None
         load_plugins(config.plugins)
         errors = ErrorLog()
         logging.getLogger().addHandler(errors)
@@ -74,6 +77,8 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
             _mount(operations, config)
             stack.callback(pyfuse3.close, unmount=True)
             nursery.start_soon(control.serve, listener)
+            if metrics is not None:
+                nursery.start_soon(expose, metrics, status.metrics)
             nursery.start_soon(_stop_at_signals)
             nursery.start_soon(_announce, config, ready)
             await pyfuse3.main(max_tasks=MAX_TASKS)

@@ -116,11 +116,12 @@ class Peer:
         """The RPC service of this peer."""
         handlers: dict[type[Request[Any]], Handler] = {
             Compute: self._compute,
-            AskReport: self._report,
+            AskReport: self.report,
         }
         return Service("peer", handlers, credentials=credentials)
 
-    async def _report(self, request: AskReport) -> Answer:
+    async def report(self, request: AskReport) -> Answer:
+        """Counters of this process."""
         facts = {"kernels": kernels.VERSION, "lz4": kernels.decoder_name()}
         return Report(os.getpid(), self._threads, dict(self._counters), facts), b""
 

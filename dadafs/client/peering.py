@@ -16,6 +16,7 @@ from dadafs.client.shared import SharedResults
 from dadafs.client.sources import FrameSource, LocalSource, RemoteSource
 from dadafs.errors import DadaError, UsageError
 from dadafs.plugins import load_plugins
+from dadafs.rpc.exposing import expose_node, metrics_listener
 from dadafs.rpc.messages import Announce
 from dadafs.rpc.pool import Pool, tcp_connector
 from dadafs.rpc.security import Credentials
@@ -40,6 +41,8 @@ class PeerConfig:
     tls: Path | None = None
     plugins: Path | None = None
     raw_bytes: int = 128 << 20
+    metrics_port: int | None = None
+    """Of 127.0.0.1; None for no such port."""
     name: str = ""
     """Under which it announces itself; empty for a peer that only its mount knows."""
 
@@ -63,6 +66,9 @@ async def serve_peer(
         peer.warm_up()
         service = peer.service(credentials if secure else None)
         async with trio.open_nursery() as nursery:
+            if config.metrics_port is not None:
+                metrics = metrics_listener(config.metrics_port)
+                nursery.start_soon(expose_node, metrics, peer.report)
             nursery.start_soon(service.serve, listener)
             if shared is not None:
                 nursery.start_soon(shared.run)

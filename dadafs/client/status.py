@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from dadafs.client.farm import Farm, Job
 from dadafs.client.metrics import metrics_text
 from dadafs.client.operations import Operations
 from dadafs.errors import DadaError
+from dadafs.processes import memory_bytes
 from dadafs.rpc.messages import Report
 
 REPORT_S = 2.0  # a process that does not answer by then is said not to answer
@@ -102,12 +102,6 @@ class Status:
     async def errors(self) -> str:
         """The last warnings and errors, a line each."""
         return self._log.text()
-
-
-def memory_bytes() -> int:
-    """Resident memory of this process."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
 
 
 async def _all(reports: Sequence[Callable[[], Awaitable[Report]]]) -> list[Report | None]:

@@ -105,6 +105,7 @@ def _mount(options: argparse.Namespace) -> int:
         server=server,
         tls=told["tls"],
         raw_bytes=told["raw_memory"],
+        metrics_port=told["metrics_port"],
         local_peer=told["local_peer"],
     )
     if options.foreground:

@@ -51,6 +51,7 @@ def _server(options: argparse.Namespace) -> int:
         told["results"],
         told["results_size"],
         told["tls"],
+        told["metrics_port"],
     )
     run_server(config, address(told["listen"]), insecure=told["insecure_network"])
     return 0
@@ -76,6 +77,7 @@ def _peer(options: argparse.Namespace) -> int:
         tls=told["tls"],
         plugins=told["plugins"],
         raw_bytes=told["memory"],
+        metrics_port=told["metrics_port"],
         name=told["name"] or socket.gethostname(),
     )
     listen = address(told["listen"], default_port=0)

@@ -96,7 +96,7 @@ class RawServer:
                 Locate: self._in_thread(
                     lambda r: catalog.slice(r.path, r.first, r.count, r.version)
                 ),
-                AskReport: self._report,
+                AskReport: self.report,
             },
             credentials=credentials,
             roles={Announce: {"peer"}, KeepResults: {"peer"}},
@@ -112,7 +112,8 @@ class RawServer:
 
         return handle
 
-    async def _report(self, request: AskReport) -> Answer:
+    async def report(self, request: AskReport) -> Answer:
+        """Counters of this process."""
         counters = self._counters | Counter(self._fragments.counters)
         if self._pool is not None:
             counters.update({f"pool_{name}": n for name, n in self._pool.counters.items()})

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from dadafs.cache.store import Store
+from dadafs.rpc.exposing import expose_node, metrics_listener
 from dadafs.rpc.security import Credentials
 from dadafs.server.pool import FragmentPool
 from dadafs.server.service import RawServer
@@ -28,6 +29,8 @@ class ServerConfig:
     """Directory of the results that peers share; None not to."""
     results_bytes: int = 0
     tls: Path | None = None
+    metrics_port: int | None = None
+    """Of 127.0.0.1; None for no such port."""
 
 
 async def serve_raw(config: ServerConfig, listeners: list[trio.SocketListener]) -> None:
@@ -39,4 +42,8 @@ async def serve_raw(config: ServerConfig, listeners: list[trio.SocketListener]) 
         server = RawServer(config.root, config.cache, pool=pool, results=results)
         stack.callback(server.close)
         service = server.service(credentials)
-        await service.serve(*listeners)
+        async with trio.open_nursery() as nursery:
+            if config.metrics_port is not None:
+                port = metrics_listener(config.metrics_port)
+                nursery.start_soon(expose_node, port, server.report)
+            nursery.start_soon(service.serve, *listeners)

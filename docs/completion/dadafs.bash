@@ -6,7 +6,7 @@ _dadafs() {
         return
     fi
     case ${COMP_WORDS[1]} in
-        mount) words="--foreground --cache --threads --results-size --memory --raw-memory --plugins --tls --no-local-peer --allow-other --config" ;;
+        mount) words="--foreground --cache --threads --results-size --memory --raw-memory --plugins --tls --no-local-peer --allow-other --metrics-port --config" ;;
         umount) words="--lazy" ;;
         status) words="--json" ;;
         peers) words="--json" ;;
@@ -15,8 +15,8 @@ _dadafs() {
         version) words="" ;;
         get) words="" ;;
         warm) words="" ;;
-        server) words="--root --listen --pool --pool-size --results --results-size --cache --tls --insecure-network --config" ;;
-        peer) words="--server --listen --name --threads --cache --results-size --memory --root --plugins --tls --insecure-network --config" ;;
+        server) words="--root --listen --pool --pool-size --results --results-size --cache --metrics-port --tls --insecure-network --config" ;;
+        peer) words="--server --listen --name --threads --cache --results-size --memory --root --plugins --metrics-port --tls --insecure-network --config" ;;
         cache) words="--cache stats verify clear" ;;
         config) words="--config show mount server peer" ;;
         doctor) words="--server --tls --quick" ;;

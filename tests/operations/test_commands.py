@@ -18,7 +18,6 @@ import pytest
 from mounting import COMMAND, Site, contents, until
 
 from dadafs.client.fetching import Progress
-from dadafs.client.metrics import metrics_text
 from dadafs.commands.checking import allow_other
 from dadafs.commands.fetching import bar_line
 from dadafs.commands.showing import duration, jobs_text, peers_text, size
@@ -146,23 +145,6 @@ def test_warm_computes_once(working: Site, command: Command) -> None:
         code, out, _ = command("warm", path, path)
         assert (code, len(out.splitlines())) == (0, 2)
         contents(path)
-
-
-def test_metrics_are_well_formed(working: Site) -> None:
-    text = (working.mnt / ".dadafs/metrics").read_text()
-    sample = re.compile(r'dadafs_(\w+)(?:\{\w+="[^"\n]*"\})? -?[\d.e+-]+')
-    names, typed = set(), set()
-    for line in text.splitlines():
-        if line.startswith("# TYPE"):
-            typed.add(line.split()[2].removeprefix("dadafs_"))
-        elif not line.startswith("#"):
-            found = sample.fullmatch(line)
-            assert found, line
-            names.add(found[1])
-    assert names <= typed
-    assert "dadafs_peers_up 1\n" in text
-    documented = (Path(__file__).parents[2] / "docs/operations.md").read_text()
-    assert [name for name in sorted(typed) if f"`{name}`" not in documented] == []
 
 
 def test_cache_of_a_mount_is_seen_and_not_cleared(working: Site, command: Command) -> None:
@@ -294,24 +276,3 @@ def test_lists_are_bounded() -> None:
     assert len(peers_text({"peers": [peer] * 1000}).splitlines()) < 60
     job = {"path": "p", "patches_done": 1, "patches_wanted": 2, "patches_per_s": 0.0}
     assert len(jobs_text({"jobs": [job] * 1000}).splitlines()) < 30
-
-
-def test_metrics_of_a_mount_without_server() -> None:
-    stats = {
-        "uptime_s": 1.5,
-        "memory_bytes": 5,
-        "frames_computed": 0,
-        "patches_computed": 0,
-        "mount": {'odd"name': 1},
-        "open": {},
-        "farm": {"in_flight": 0},
-        "processes": {},
-        "link": {},
-        "server": None,
-        "peers": [None],
-        "log_lines": 0,
-    }
-    text = metrics_text(stats, {"jobs": []})
-    assert "dadafs_server_up 0\n" in text
-    assert "dadafs_peers_down 1\n" in text
-    assert 'event="odd\\"name"' in text
