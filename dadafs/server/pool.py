@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 MAGIC, VERSION = b"ddaf", 2
-FACTS = struct.Struct("<4sIII16s")  # magic, version, bytes of data, checksum of data, key
-FACTS_SUM = struct.Struct("<I")
+FACTS = struct.Struct("<4sIIQ16s")  # magic, version, bytes of data, checksum of data, key
+FACTS_SUM = struct.Struct("<Q")
 HEADER_BYTES = PAGE_BYTES  # so that the data begin with a page
 KEY_BYTES = 16
 KEEP_FREE = 0.05  # of the space and of the inodes of the file system
