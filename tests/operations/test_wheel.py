@@ -11,10 +11,10 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-from wheels import ROOT, dependencies, install_wheel, make_wheel
 
 from dadafs.cli import main
 from dadafs.commands.installing import PROGRAM, SETTINGS, contents
+from tools.wheels import ROOT, dependencies, install_wheel, make_wheel
 
 pytestmark = pytest.mark.slow
 

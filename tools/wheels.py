@@ -1,4 +1,4 @@
-"""The package as a wheel, in a virtual environment of its own."""
+"""The package as a wheel, and what an installation of it needs here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("analysis", "dadafs", "pyproject.toml", "README.md")
 
 
@@ -29,8 +29,8 @@ def make_wheel(place: Path) -> Path:
 
 
 def dependencies(place: Path) -> Path:
-    """A directory for PYTHONPATH with what these tests run with, but for dadafs itself: compiling
-    and fetching it again would only test the network."""
+    """A directory for PYTHONPATH with what is installed here, but for dadafs itself: to fetch and
+    compile it again would only test the network."""
     place.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         ours = entry.name.startswith(("dadafs", "__editable__", "pip", "setuptools"))
