@@ -510,6 +510,8 @@ def test_provenance_names_what_corrected(shared: Site, made: Recorded) -> None:
                 else None
             )
         )
+    account = json.loads((shared.mnt / f"{path[:-3]}.json").read_text())
+    assert all(name in json.dumps(account) for name in ("prov.npy", "ic1", "background_version"))
     assert found["mask"] == b"prov.npy"
     assert found["norm"] == b"ic1"
     assert found["background"] == b"empty"
