@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import trio
+
+from dadafs.errors import DadaError
 
 DESCRIPTORS = 8192  # connections, raw files, stores
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
@@ -17,16 +19,24 @@ KEPT_FREE_BYTES = 64 << 20  # what the calls under way at a time hold
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run `main`; what it raises in a group of one comes out alone."""
+    """Run `main`. Of what it raises in a group the first comes out, unless there is a bug in it."""
     keep_freed_memory()
     raise_descriptor_limit()
     try:
         trio.run(main)
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from group
+        errors = list(_leaves(group))
+        if len(errors) == 1 or all(isinstance(error, DadaError | OSError) for error in errors):
+            raise errors[0] from group
+        raise
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 def keep_freed_memory() -> None:

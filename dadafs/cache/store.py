@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dadafs.cache.memory import MemoryCache
 log = logging.getLogger(__name__)
 
 MAX_READERS = 512
+LOCK_BYTES = 64 * (MAX_READERS + 2)  # of lock.mdb, as LMDB makes it
 FULL, LOWERED = 0.8, 0.7  # of the map: above the one, the oldest values go down to the other
 LARGEST = 0.04  # of the map, for one value
 PENDING = 0.05  # of the map: one transaction must fit in what is left above FULL
@@ -38,6 +40,10 @@ class Store:
     Reads never raise: a hit, or a miss, which a counter explains; a value that fails its checksum
     is a miss. Writes are handed to one thread that batches them, never block and never raise: what
     does not fit, or fails, is dropped. What is pending when the process dies is only lost.
+
+    LMDB reads by mapping the file, and what is mapped but not there, because the disk was full or
+    somebody cut the file, ends the process (SIGBUS). So the lock's blocks are taken beforehand, and
+    each access first looks whether the file is whole.
 
     Invariants: a key in `_pending` or `_writing` is found before the disk is asked; only the
     writer's thread writes, and closing waits for it.
@@ -127,7 +133,7 @@ class Store:
             self._writer.join()
         with self._lock:
             if self._opened is not None:
-                self._opened[0].close()
+                self._end.close()
                 self._opened = None
 
     def _read(self, key: bytes) -> bytes | None:
@@ -135,6 +141,7 @@ class Store:
             return None
         environment, values, _ = self._opened
         try:
+            self._check_whole(environment)
             with environment.begin(db=values) as transaction:
                 stored = transaction.get(key)
         except lmdb.Error as exc:
@@ -154,6 +161,7 @@ class Store:
         environment, values, _ = self._opened
         begin = AGE_BYTES + SUM_BYTES
         try:
+            self._check_whole(environment)
             with environment.begin(db=values, buffers=True) as transaction:
                 for key in keys:
                     stored = transaction.get(key)
@@ -182,6 +190,7 @@ class Store:
     def _write(self, pairs: dict[bytes, bytes]) -> None:
         assert self._opened is not None
         try:
+            self._check_whole(self._opened[0])
             self._make_room(*self._opened)
             self._insert(*self._opened, pairs)
             self._count("written", len(pairs))
@@ -261,24 +270,37 @@ class Store:
             self._failed("replace_errors", exc)
             return None
 
+    def _check_whole(self, environment: lmdb.Environment) -> None:
+        """lmdb.CorruptedError where the file ends before the last page that is in use."""
+        used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if os.fstat(self._data_fd).st_size < used:
+            raise lmdb.CorruptedError("data.mdb is truncated")
+
     def _open(self) -> tuple[lmdb.Environment, Any, Any]:
         os.makedirs(self._path, exist_ok=True)
-        environment = lmdb.open(
-            os.fspath(self._path),
-            map_size=self._map_bytes,
-            max_dbs=2,
-            max_readers=MAX_READERS,
-            readahead=False,
-        )
-        try:
+        _take_lock_blocks(self._path / "lock.mdb")
+        with ExitStack() as undo:
+            environment = lmdb.open(
+                os.fspath(self._path),
+                map_size=self._map_bytes,
+                max_dbs=2,
+                max_readers=MAX_READERS,
+                readahead=False,
+            )
+            undo.callback(environment.close)
+            self._data_fd = os.open(self._path / "data.mdb", os.O_RDONLY)
+            undo.callback(os.close, self._data_fd)
             environment.reader_check()
-            used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-            if os.path.getsize(self._path / "data.mdb") < used:  # reading the rest would be SIGBUS
-                raise lmdb.CorruptedError("data.mdb is truncated")
-            return environment, environment.open_db(VALUES), environment.open_db(AGES)
-        except BaseException:
-            environment.close()
-            raise
+            self._check_whole(environment)
+            tables = environment.open_db(VALUES), environment.open_db(AGES)
+            self._end = undo.pop_all()
+            return environment, *tables
+
+
+def _take_lock_blocks(path: Path) -> None:
+    """Have all of the lock's blocks on the disk. OSError where that is full."""
+    with open(path, "ab") as lock:
+        os.posix_fallocate(lock.fileno(), 0, os.fstat(lock.fileno()).st_size or LOCK_BYTES)
 
 
 def _pages(about: Any) -> int:

@@ -123,7 +123,9 @@ class Peer:
     async def report(self, request: AskReport) -> Answer:
         """Counters of this process."""
         facts = {"kernels": kernels.VERSION, "lz4": kernels.decoder_name()}
-        return Report(os.getpid(), self._threads, dict(self._counters), facts), b""
+        counters = dict(self._counters)
+        counters |= {f"results_{name}": n for name, n in self._results.counters.items()}
+        return Report(os.getpid(), self._threads, counters, facts), b""
 
     async def _compute(self, request: Compute) -> Answer:
         """The encoded values of one patch: from a store, or computed."""

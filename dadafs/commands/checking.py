@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ KERNELS_S = 120.0  # to compile all kernels on a slow core, the first time
 SOON_S = 3.0
 MEMORY_BYTES = 1 << 30  # the processes of a mount, with two threads, take about half of it
 DISK_BYTES = 1 << 30
+FEW_DESCRIPTORS = 256  # a hundred readers and as many connections
 MOUNTS_SHOWN = 20
 KERNELS = """\
 from analysis.kernels import decoder_name
@@ -76,6 +78,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     if not options.quick:
         yield _kernels()
     yield _memory()
+    yield descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield _disk()
     yield from _mounts()
     if options.server:
@@ -169,6 +172,16 @@ def _memory() -> Finding:
     if free < MEMORY_BYTES:
         return Finding("memory", "WRONG", f"{size(free)} are available; 1 GiB is needed")
     return Finding("memory", "ok", f"{size(free)} are available")
+
+
+def descriptors(hard: int) -> Finding:
+    """Whether processes may have enough files and connections open."""
+    from dadafs.processes import DESCRIPTORS
+
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        told = f"at most {hard}, {DESCRIPTORS} are good: `ulimit -Hn`, /etc/security/limits.conf"
+        return Finding("open files", "WRONG" if hard < FEW_DESCRIPTORS else "note", told)
+    return Finding("open files", "ok", f"{DESCRIPTORS} a process are permitted")
 
 
 def _disk() -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -190,6 +191,33 @@ def test_truncated_store_is_replaced(tmp_path: Path) -> None:
     assert store.counters["open_errors"] == 1
     store.put(key(1), b"one")
     store.close()
+
+
+def test_store_that_is_truncated_while_it_is_open(tmp_path: Path) -> None:
+    fill(tmp_path / "i", 100)
+    store = opened(tmp_path / "i")
+    assert store.get(key(1)) is not None
+    os.truncate(tmp_path / "i/data.mdb", 8192)
+    assert [store.get(key(number)) for number in range(100)] == [None] * 100
+    assert store.heads([key(2)], 4) == {}
+    store.put(key(200), b"new")
+    store.flush()
+    assert (store.counters["read_errors"], store.counters["write_errors"]) == (101, 1)
+    store.close()
+    store = opened(tmp_path / "i")  # is replaced
+    assert store.counters["open_errors"] == 1
+    store.put(key(1), b"one")
+    store.close()
+
+
+def test_store_that_is_removed_while_it_is_open(tmp_path: Path) -> None:
+    fill(tmp_path / "i")
+    store = opened(tmp_path / "i")
+    shutil.rmtree(tmp_path / "i")
+    assert store.get(key(1)) == b"\1" * 1000
+    store.put(key(20), b"new")
+    store.close()
+    assert store.counters["written"] == 1
 
 
 def test_no_store_at_all(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from mounting import COMMAND, Site, contents, until
 
 from dadafs.client.fetching import Progress
-from dadafs.commands.checking import allow_other
+from dadafs.commands.checking import allow_other, descriptors
 from dadafs.commands.fetching import bar_line
 from dadafs.commands.showing import duration, jobs_text, peers_text, size
 
@@ -182,11 +183,24 @@ def test_cache_is_verified_and_cleared(bare: Site, capsys: pytest.CaptureFixture
 
 def test_doctor_looks_at_everything(working: Site, command: Command) -> None:
     code, out, _ = command("doctor", "--quick", "--server", "127.0.0.1:1")
-    for what in ("/dev/fuse", "fusermount3", "allow_other", "packages", "memory", "caches"):
+    for what in (
+        "/dev/fuse",
+        "fusermount3",
+        "allow_other",
+        "packages",
+        "memory",
+        "open files",
+        "caches",
+    ):
         assert what in out
     assert f"{working.mnt} answers" in out
     assert re.search(r"SILENT +server .*does not answer", out)
     assert code == (1 if "WRONG" in out else 3)
+
+
+def test_doctor_on_descriptors() -> None:
+    states = [descriptors(hard).state for hard in (64, 1024, 8192, resource.RLIM_INFINITY)]
+    assert states == ["WRONG", "note", "ok", "ok"]
 
 
 def test_doctor_on_fuse_conf(tmp_path: Path) -> None:
