@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from dadafs import logs, processes
-from dadafs.client.peering import PeerConfig, serve_peer
+from dadafs.client.computing.peering import PeerConfig, serve_peer
 from dadafs.errors import UsageError
 from dadafs.notify import keep_watchdog, notify
 from dadafs.rpc.security import Credentials, check_exposure

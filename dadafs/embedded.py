@@ -63,7 +63,7 @@ def _server(options: argparse.Namespace) -> Role:
 
 
 def _peer(options: argparse.Namespace) -> Role:
-    from dadafs.client.peering import PeerConfig, serve_peer
+    from dadafs.client.computing.peering import PeerConfig, serve_peer
 
     return partial(
         serve_peer,

@@ -23,7 +23,7 @@ from trio.testing import MockClock
 from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.values import PatchValues
-from dadafs.client.farm import Farm, Job, Values, Wanted
+from dadafs.client.farming.farm import Farm, Job, Values, Wanted
 from dadafs.config import MEMORY_BYTES
 from dadafs.errors import Unreachable
 from dadafs.planning import PATCH_FRAMES

@@ -203,8 +203,8 @@ def _disk() -> Finding:
 
 
 def _mounts() -> Iterator[Finding]:
-    from dadafs.client.asking import ask
-    from dadafs.client.mountpoint import mounts
+    from dadafs.client.asking.asking import ask
+    from dadafs.client.mounting.mountpoint import mounts
     from dadafs.rpc.messages import AskReport
 
     found = list(dict.fromkeys(mount.mountpoint for mount in mounts()))

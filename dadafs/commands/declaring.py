@@ -96,7 +96,7 @@ def absolute(path: str | Path) -> Path:
 
 def chosen_mount(mountpoint: Path | None) -> Path:
     """The mount that is meant: the one named, else the only one. UsageError."""
-    from dadafs.client.mountpoint import mount_at, mounts
+    from dadafs.client.mounting.mountpoint import mount_at, mounts
 
     if mountpoint is not None:
         mounted = mount_at(Path(os.path.abspath(mountpoint)))
@@ -112,7 +112,7 @@ def chosen_mount(mountpoint: Path | None) -> Path:
 
 def inner_path(given: Path) -> tuple[Path, bytes]:
     """The mount that holds a path, and the path within it. UsageError."""
-    from dadafs.client.mountpoint import mount_above
+    from dadafs.client.mounting.mountpoint import mount_above
 
     path = Path(os.path.abspath(given))
     mount = mount_above(path)

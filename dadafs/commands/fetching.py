@@ -15,7 +15,7 @@ from dadafs.commands.declaring import DONE, REFUSED, Commands, command, inner_pa
 from dadafs.errors import DadaError, Unreachable, UsageError
 
 if TYPE_CHECKING:
-    from dadafs.client.fetching import Progress
+    from dadafs.client.asking.fetching import Progress
     from dadafs.rpc.messages import FileFacts
 
 BAR = 24
@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from dadafs.client.fetching import facts, fetch
+    from dadafs.client.asking.fetching import facts, fetch
 
     mountpoint, inner = inner_path(options.path)
     dest = _destination(options.path, options.dest)
@@ -77,7 +77,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _warm(options: argparse.Namespace) -> int:
-    from dadafs.client.fetching import facts, fetch
+    from dadafs.client.asking.fetching import facts, fetch
 
     code = DONE
     for path in options.paths:
@@ -98,7 +98,7 @@ def _warm(options: argparse.Namespace) -> int:
 
 
 def _destination(source: Path, dest: Path) -> Path:
-    from dadafs.client.mountpoint import mount_above
+    from dadafs.client.mounting.mountpoint import mount_above
 
     if dest.is_dir():
         dest = dest / source.name

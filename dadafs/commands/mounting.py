@@ -109,18 +109,18 @@ def _mount(options: argparse.Namespace) -> int:
         local_peer=told["local_peer"],
     )
     if options.foreground:
-        from dadafs.client.staying import stay
+        from dadafs.client.mounting.staying import stay
 
         stay(config)
     else:
-        from dadafs.client.starting import start
+        from dadafs.client.mounting.starting import start
 
         start(config)
     return 0
 
 
 def _umount(options: argparse.Namespace) -> int:
-    from dadafs.client.mountpoint import unmount
+    from dadafs.client.mounting.mountpoint import unmount
 
     unmount(Path(os.path.abspath(options.mountpoint)), lazy=options.lazy)
     return 0

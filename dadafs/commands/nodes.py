@@ -64,7 +64,7 @@ def _peer(options: argparse.Namespace) -> int:
 
     import socket
 
-    from dadafs.client.peering import PeerConfig
+    from dadafs.client.computing.peering import PeerConfig
     from dadafs.config import address, cores, default_cache
     from dadafs.daemons import run_peer
 

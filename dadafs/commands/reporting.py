@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 
 def _bugreport(options: argparse.Namespace) -> int:
-    from dadafs.client.mountpoint import mounts
+    from dadafs.client.mounting.mountpoint import mounts
 
     if options.mountpoint is not None:
         chosen = [chosen_mount(options.mountpoint)]
@@ -103,8 +103,8 @@ def _machine() -> str:
 
 def _of_mount(mountpoint: Path) -> dict[str, Callable[[], str]]:
     """The pages on one mount."""
-    from dadafs.client.asking import ask, control_socket, process_of
-    from dadafs.client.starting import LOG
+    from dadafs.client.asking.asking import ask, control_socket, process_of
+    from dadafs.client.mounting.starting import LOG
     from dadafs.rpc.calls import Request
     from dadafs.rpc.messages import AskErrors, AskJobs, AskPeers, AskStatus
 

@@ -88,8 +88,8 @@ def _of_mount(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from dadafs.client.asking import ask
-    from dadafs.client.mountpoint import mounts
+    from dadafs.client.asking.asking import ask
+    from dadafs.client.mounting.mountpoint import mounts
     from dadafs.commands.showing import status_text
     from dadafs.rpc.messages import AskStatus
 
@@ -115,7 +115,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from dadafs.client.asking import ask
+    from dadafs.client.asking.asking import ask
     from dadafs.commands.showing import peers_text
     from dadafs.rpc.messages import AskPeers
 
@@ -149,7 +149,7 @@ def _top(options: argparse.Namespace) -> int:
 
 
 def _asked(mountpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from dadafs.client.asking import ask
+    from dadafs.client.asking.asking import ask
     from dadafs.rpc.messages import AskJobs, AskStatus
 
     return (
@@ -190,7 +190,7 @@ class Keys:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from dadafs.client.asking import ask
+    from dadafs.client.asking.asking import ask
     from dadafs.rpc.messages import Explain
 
     mountpoint, inner = inner_path(options.path)

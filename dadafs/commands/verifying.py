@@ -10,7 +10,7 @@ from dadafs.commands.declaring import DONE, REFUSED, Commands, command, inner_pa
 from dadafs.errors import UsageError
 
 if TYPE_CHECKING:
-    from dadafs.client.verifying import Finding
+    from dadafs.client.asking.verifying import Finding
 
 PATCHES = 3  # of 64 frames, each 3 s (sums) to 12 s (profiles) where frames have 4M pixels
 
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dadafs.client.verifying import verify
+    from dadafs.client.asking.verifying import verify
     from dadafs.plugins import load_plugins
 
     if options.patches < 1:

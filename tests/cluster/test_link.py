@@ -13,10 +13,10 @@ from trio.testing import MockClock
 from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.store import Store
-from dadafs.client import farm as farm_module
-from dadafs.client.farm import Farm
-from dadafs.client.link import GRACE_S, Link
-from dadafs.client.tickets import Job, Wanted
+from dadafs.client.farming import farm as farm_module
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job, Wanted
+from dadafs.client.upstream.link import GRACE_S, Link
 from dadafs.errors import NoSuchPath, Stalled, Unreachable
 from dadafs.rpc.messages import List, Resolve
 from dadafs.scans.model import Attributes, Entry, FrameSlice, Resolved

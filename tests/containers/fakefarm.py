@@ -17,11 +17,11 @@ from analysis.analyses import ANALYSES
 from analysis.plan import Geometry
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
-from dadafs.client.farm import Farm, Job, Wanted
-from dadafs.client.locator import Locator
-from dadafs.client.mapfile import CompositeFile, MapFile
-from dadafs.client.patternfile import PatternFile
-from dadafs.client.resultfile import ResultFile
+from dadafs.client.farming.farm import Farm, Job, Wanted
+from dadafs.client.tree.mapfile import CompositeFile, MapFile
+from dadafs.client.tree.patternfile import PatternFile
+from dadafs.client.tree.resultfile import ResultFile
+from dadafs.client.upstream.locator import Locator
 from dadafs.planning import Patch
 from dadafs.requests import Result, concrete, grammar, shell_of
 from dadafs.scans.model import Attributes, FrameSlice, Raster, Scan

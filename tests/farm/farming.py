@@ -14,7 +14,7 @@ import trio
 from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.values import PatchValues
-from dadafs.client.farm import Farm, Job, Values, Wanted
+from dadafs.client.farming.farm import Farm, Job, Values, Wanted
 from dadafs.errors import Unreachable
 from dadafs.scans.model import FrameSlice
 

@@ -11,7 +11,7 @@ from farming import check, key_of, values_of, wanted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadafs.client.choosing import (
+from dadafs.client.farming.choosing import (
     LATE_S,
     Haste,
     Queues,
@@ -21,7 +21,7 @@ from dadafs.client.choosing import (
     look_ahead,
     may_double,
 )
-from dadafs.client.tickets import Job, Ticket
+from dadafs.client.farming.tickets import Job, Ticket
 from dadafs.errors import BadData
 
 

@@ -23,8 +23,8 @@ from farming import (
 )
 from trio.testing import MockClock
 
-from dadafs.client import farm as farm_module
-from dadafs.client.farm import STALL_S, Job
+from dadafs.client.farming import farm as farm_module
+from dadafs.client.farming.farm import STALL_S, Job
 from dadafs.errors import ComputationFailed, DadaError, Stale, Stalled, Unforeseen, Unreachable
 
 pytestmark = pytest.mark.trio

@@ -17,7 +17,7 @@ from mounting import Site, load, until
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from dadafs.client.link import FRESH_S
+from dadafs.client.upstream.link import FRESH_S
 from tools.scan_maker import ScanMade, make_scan
 
 pytestmark = pytest.mark.mount

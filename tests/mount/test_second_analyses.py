@@ -16,7 +16,7 @@ from analysis.analyses import ANALYSES, azimuthal, crystal, exponent, harmonic, 
 from analysis.definition import Settings
 from analysis.plan import Geometry
 from analysis.selection import scattering_vector
-from dadafs.client.mapfile import FINISHED_BYTES
+from dadafs.client.tree.mapfile import FINISHED_BYTES
 from tools.scan_maker import ScanMade, make_scan
 
 pytestmark = pytest.mark.mount

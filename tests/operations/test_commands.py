@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from mounting import COMMAND, Site, contents, until
 
-from dadafs.client.fetching import Progress
+from dadafs.client.asking.fetching import Progress
 from dadafs.commands.checking import allow_other, descriptors
 from dadafs.commands.fetching import bar_line
 from dadafs.commands.showing import duration, jobs_text, peers_text, size
@@ -97,7 +97,7 @@ def test_get_goes_on_where_it_stopped(working: Site, command: Command, tmp_path:
     whole = contents(source)
     assert command("get", source, dest)[0] == 0
     # as if it had been killed: half is there, and what it is half of
-    from dadafs.client.fetching import facts
+    from dadafs.client.asking.fetching import facts
     from dadafs.commands.fetching import _noted
 
     about = facts(working.mnt, b"raster/raw/raster_data_000001.h5")
@@ -223,7 +223,7 @@ def test_bugreport(working: Site, command: Command, tmp_path: Path) -> None:
     assert command("bugreport", working.mnt, "--output", report)[0] == 0
     told = pages(report)
     assert json.loads(told["mount0/stats.json"])["pid"] == working.pid_of("mount")
-    assert "dadafs.client.mount" in told["mount0/mount.log"]
+    assert "dadafs.client.mounting.mount" in told["mount0/mount.log"]
     assert "numba" in told["versions.txt"]
     assert report.stat().st_mode & 0o077 == 0
     assert report.stat().st_size < 1 << 20

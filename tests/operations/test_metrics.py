@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from mounting import COMMAND, Site, contents, until
 
-from dadafs.client.metrics import metrics_text
+from dadafs.client.telling.metrics import metrics_text
 
 pytestmark = pytest.mark.mount
 ROOT = Path(__file__).resolve().parents[2]

@@ -67,7 +67,8 @@ def test_a_server_that_dies_at_its_start(bare: Site) -> None:
 
 
 def test_a_mount_loads_no_library_of_formats() -> None:
-    code = f"import sys, dadafs.client.mount; print([m for m in {HEAVY!r} if m in sys.modules])"
+    mount = "dadafs.client.mounting.mount"
+    code = f"import sys, {mount}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dadafs.client import errorlog
-from dadafs.client.errorlog import ErrorLog
+from dadafs.client.telling import errorlog
+from dadafs.client.telling.errorlog import ErrorLog
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from dadafs import errors
-from dadafs.client.boundary import boundary
+from dadafs.client.fuse.boundary import boundary
 from dadafs.errors import BadData, DadaError, NoSuchPath, NoSuchScan, NotPermitted, Stale
 
 CLASSES = [

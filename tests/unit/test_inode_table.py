@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadafs.client import inodes
-from dadafs.client.inodes import ROOT_INODE, InodeTable
+from dadafs.client.fuse import inodes
+from dadafs.client.fuse.inodes import ROOT_INODE, InodeTable
 
 NAMES = st.sampled_from([b"", b"a", b"b", b"a/b", b"\xff", b"scan/dpc/full.npy"])
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadafs.client import mountpoint as module
-from dadafs.client.mountpoint import (
+from dadafs.client.mounting import mountpoint as module
+from dadafs.client.mounting.mountpoint import (
     Mounted,
     detach,
     is_stale,

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dadafs.client.once import Once
+from dadafs.client.upstream.once import Once
 
 pytestmark = pytest.mark.trio
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadafs.client.demand import PAGE_BYTES, STEADY_BYTES, WINDOW_BYTES, Demand
+from dadafs.client.fuse.demand import PAGE_BYTES, STEADY_BYTES, WINDOW_BYTES, Demand
 
 OFFSETS = st.integers(0, 1 << 24).map(lambda page: page * PAGE_BYTES)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dadafs.client.demand import WIDEST_BYTES
+from dadafs.client.fuse.demand import WIDEST_BYTES
 
 READ_BYTES = 1 << 20
 START_S = 60.0

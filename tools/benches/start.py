@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from dadafs.client.mountpoint import mount_at
+from dadafs.client.mounting.mountpoint import mount_at
 from tools.benches.mounting import seconds_of, stats
 
 DADAFS = (sys.executable, "-m", "dadafs.cli")

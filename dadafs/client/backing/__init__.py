@@ -1,0 +1,1 @@
+"""What stands behind a mount: processes of its own, or a cluster."""

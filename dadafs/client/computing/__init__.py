@@ -1,0 +1,1 @@
+"""A peer: patches come in, values go out."""

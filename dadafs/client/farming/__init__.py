@@ -1,0 +1,1 @@
+"""Patches go out to computers, values come back."""

@@ -1,0 +1,1 @@
+"""A mount from its beginning to its end."""

@@ -1,0 +1,1 @@
+"""What a mount tells of itself and of its paths."""

@@ -1,0 +1,206 @@
+"""Patterns as files: all frames of a region reduced to one detector plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import trio
+from numpy.typing import NDArray
+
+from analysis.corrections import corrected, parts_of
+from analysis.reductions import Status
+from analysis.reductions.patterns import merge, narrowed
+from dadafs.cache.store import Store
+from dadafs.cache.values import PatternValues
+from dadafs.client.farming.farm import Farm, Wanted
+from dadafs.client.tree.resultfile import ResultFile
+from dadafs.client.upstream.locator import Locator
+from dadafs.client.upstream.once import Once
+from dadafs.containers import Shell
+from dadafs.corrections import Chosen
+from dadafs.errors import BadData, Stale
+from dadafs.keys import pattern_key
+from dadafs.planning import Patch, portions
+from dadafs.requests import Result
+
+PORTIONS_AT_ONCE = 8  # each takes up to 36 MB on its way
+
+
+class PatternFile(ResultFile):
+    """A result that needs all its frames before its first number is known.
+
+    Whoever reads first has it computed; others wait for the same. The merged layers are kept in
+    the store, so that sum, max and average of a region are one computation, as is a background.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        result: Result,
+        shell: Shell,
+        farm: Farm,
+        locator: Locator,
+        store: Store,
+    ) -> None:
+        super().__init__(name, result, shell, farm, locator)
+        self._store = store
+        self._computing: Once[None, NDArray[Any]] = Once()
+        self._whole: NDArray[Any] | None = None
+
+    async def _has(self, start: int, stop: int) -> bool:
+        if self._whole is None:
+            plans = [await self._plan(one) for one in self._result.chosen]
+            merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
+            known = [one for one in merged if one is not None]
+            if len(known) == len(merged) and self._whole is None:
+                self._whole = await trio.to_thread.run_sync(self._finish, known)
+        return self._whole is not None
+
+    async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
+        whole = await self._computing.get(None, lambda: self._whole, self._compute)
+        return whole[start:stop]
+
+    async def ahead(self, offset: int) -> None:
+        """All of it is computed at once."""
+
+    async def _plan(self, chosen: Chosen) -> PatternPlan:
+        parts = portions(chosen.layout, chosen.usable)
+        wanted = []
+        for runs in parts:
+            frames = await self._locator.portion(chosen.scan, runs)
+            wanted.append(self._want(frames, per_frame=False))
+        return PatternPlan(chosen, parts, wanted)
+
+    async def _compute(self) -> NDArray[Any]:
+        known = []
+        for chosen in self._result.chosen:
+            plan = await self._plan(chosen)
+            merged = await trio.to_thread.run_sync(self._recall, plan)
+            known.append(merged or await self._merged(plan))
+        self._whole = await trio.to_thread.run_sync(self._finish, known)
+        return self._whole
+
+    async def _merged(self, plan: PatternPlan) -> Merged:
+        """The layers over all frames of a plan, computed, and kept in the store."""
+        totals: NDArray[np.uint64] = np.zeros(self._result.value_shape, np.uint64)
+        status: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * len(plan.wanted)
+        limit = trio.CapacityLimiter(PORTIONS_AT_ONCE)
+        merging = trio.Lock()
+
+        async def add(number: int) -> None:
+            async with limit:
+                (values,) = await self._farm.values(self._job, [plan.wanted[number]])
+                assert isinstance(values, PatternValues)
+                status[number] = values.status[plan.chosen_of(number)]
+                async with merging:
+                    await trio.to_thread.run_sync(merge, totals, values.layers)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for number in range(len(plan.wanted)):
+                    nursery.start_soon(add, number)
+        except ExceptionGroup as several:
+            error = _first(several)
+            if isinstance(error, Stale):
+                self._forget()
+            raise error from several
+        merged = Merged(plan, np.concatenate([np.zeros(0, np.uint8), *status]), totals)
+        await trio.to_thread.run_sync(self._keep, merged)
+        return merged
+
+    def _keep(self, merged: Merged) -> None:
+        key = merged.plan.key()
+        layers = tuple(narrowed(layer) for layer in merged.totals)
+        self._store.put(key, PatternValues(merged.status, layers).encode(key))
+
+    def _recall(self, plan: PatternPlan) -> Merged | None:
+        """The merged layers, where they are in the store."""
+        key = plan.key()
+        encoded = self._store.get(key)
+        if encoded is None:
+            return None
+        try:
+            frames = len(plan.frames())
+            values = PatternValues.decode(key, encoded, frames, self._result.value_shape)
+        except BadData:
+            return None
+        totals = np.stack([layer.astype(np.uint64) for layer in values.layers])
+        return Merged(plan, values.status, totals)
+
+    def _finish(self, known: Sequence[Merged]) -> NDArray[Any]:
+        """The numbers of the file. BadData where there is no frame at all."""
+        result = self._result
+        for number, merged in enumerate(known):
+            scan, of = merged.plan.chosen.scan, " of the background" if number else ""
+            self._report(merged.plan.frames(), merged.status, f"left out{of}", scan)
+            if (merged.status != Status.OK).all():
+                raise BadData(f"none of the frames{of} can be used")
+        assert result.analysis is not None
+        totals = known[0].totals
+        if result.correction is None:
+            numbers: NDArray[Any] = result.analysis.finish(totals, result.settings)
+        else:
+            additive = result.analysis.additive
+            assert additive is not None
+            own, *background = (
+                parts_of(additive, one.totals, result.settings, one.factor()) for one in known
+            )
+            less = background[0][0] if background else None
+            numbers = corrected(additive, own, result.settings, less)
+        return np.ascontiguousarray(numbers).reshape(-1)
+
+
+def _first(several: ExceptionGroup) -> Exception:
+    """One error of many: when a file is lost, all portions say so."""
+    error: Exception = several
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatternPlan:
+    """The frames of a pattern, shared out."""
+
+    chosen: Chosen
+    parts: list[list[Patch]]
+    """Runs of frames of each portion."""
+    wanted: list[Wanted]
+    """Each portion, from its first frame to its last."""
+
+    def key(self) -> bytes:
+        """Of the whole in the store."""
+        return pattern_key(one.key for one in self.wanted)
+
+    def frames(self) -> NDArray[np.int64]:
+        """The number of every frame, in order."""
+        runs = [np.arange(p.first, p.first + p.count) for runs in self.parts for p in runs]
+        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+    def chosen_of(self, number: int) -> NDArray[np.int64]:
+        """Where the frames of a portion stand between its first and its last."""
+        runs = self.parts[number]
+        begin = runs[0].first
+        return np.concatenate([np.arange(p.first, p.first + p.count) - begin for p in runs])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """What the frames of a plan add up to."""
+
+    plan: PatternPlan
+    status: NDArray[np.uint8]
+    """Of each frame."""
+    totals: NDArray[np.uint64]
+    """The layers."""
+
+    def factor(self) -> NDArray[np.float64] | None:
+        """What scales a mean over these frames to the mean monitor (1,): sums over sums."""
+        factors = self.plan.chosen.factors
+        if factors is None:
+            return None
+        used = factors[self.plan.frames()[self.status == Status.OK]]
+        return np.array([len(used) / (1 / used).sum()])
