@@ -179,7 +179,7 @@ class Host:
         """End it: the kernel ends all processes with their first, and what waits for that ends."""
         os.kill(self.init, signal.SIGKILL)
         self._holder.wait(END_S)
-        subprocess.run(["ip", "link", "del", self._link], check=False)
+        subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
         if self._holder.stdout is not None:
             self._holder.stdout.close()
 
