@@ -87,15 +87,17 @@ def _translated(option: str) -> list[str]:
 
 
 def _mount(options: argparse.Namespace) -> int:
+    from dadafs.client.mounting.mountpoint import mount_at
     from dadafs.config import MountConfig, address, cores, default_cache
 
     told = values(options, "mount")
     server = address(options.raw) if options.raw.startswith("tcp://") else None
     root = Path(os.path.abspath(options.raw)) if server is None else None
     source = str(root) if server is None else f"tcp://{server[0]}:{server[1]}"
+    mounted = mount_at(options.mountpoint)  # which is to be refused, and may hang if looked at
     config = MountConfig(
         root,
-        Path(os.path.realpath(options.mountpoint)),
+        mounted.mountpoint if mounted else Path(os.path.realpath(options.mountpoint)),
         told["cache"] or default_cache(source),
         threads=told["threads"] or cores(),
         results_bytes=told["results_size"],

@@ -103,7 +103,8 @@ def _machine() -> str:
 
 def _of_mount(mountpoint: Path) -> dict[str, Callable[[], str]]:
     """The pages on one mount."""
-    from dadafs.client.asking.asking import ask, control_socket, process_of
+    from dadafs.client.asking.asking import ask
+    from dadafs.client.mounting.mountpoint import control_socket, process_of
     from dadafs.client.mounting.starting import LOG
     from dadafs.rpc.calls import Request
     from dadafs.rpc.messages import AskErrors, AskJobs, AskPeers, AskStatus

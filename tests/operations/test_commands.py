@@ -274,6 +274,32 @@ def test_a_mount_that_hangs_is_told_about_soon(working: Site, stopped: int, tmp_
     assert "State:\tT" in told["mount0/process.txt"]
 
 
+def test_nothing_waits_for_a_mount_that_hangs(bare: Site) -> None:
+    bare.mount()
+    pid = bare.pid_of("mount")
+    os.kill(pid, signal.SIGSTOP)
+    asked = {
+        "explain": started(bare, "explain", bare.mnt / MAP),
+        "verify": started(bare, "verify", bare.mnt / MAP),
+        "warm": started(bare, "warm", bare.mnt / MAP),
+        "get": started(bare, "get", bare.mnt / MAP, bare.base),
+        "top": started(bare, "top", "--once", bare.mnt),
+        "mount": started(bare, "mount", bare.raw, bare.mnt),
+    }
+    said = {name: process.communicate(timeout=50)[1] for name, process in asked.items()}
+    assert "is a dadafs mount already" in said.pop("mount")
+    for name, line in said.items():
+        assert f"{bare.mnt} does not answer: its process {pid} is stopped" in line, name
+        assert asked[name].returncode == 3
+    done = bare.run("umount", bare.mnt)
+    assert done.returncode == 3
+    line = f"dadafs: {bare.mnt} is taken away, but its process {pid} is stopped; `kill -CONT {pid}`"
+    assert done.stderr == f"{line} lets it end\n"
+    assert not bare.mounted()
+    os.kill(pid, signal.SIGCONT)
+    bare.wait_gone()
+
+
 def test_lines_of_progress() -> None:
     line = bar_line("a.npy", Progress(50, 100), 0, 10.0)
     assert line == "a.npy [############............]  50% 5 B/s, 10 s left"

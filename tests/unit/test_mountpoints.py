@@ -332,5 +332,8 @@ def test_unmounting_takes_a_stale_mount_in_use(
 ) -> None:
     table(line("/mnt/a"))
     monkeypatch.setattr(module, "is_stale", lambda path: stale)
-    module.unmount(Path("/mnt/a"))
-    assert ("-z" in fusermount.commands[0]) is stale
+    fusermount.code, fusermount.said = 1, "fusermount3: failed to unmount: Device or resource busy"
+    with pytest.raises(UsageError, match="is in use"):
+        module.unmount(Path("/mnt/a"))
+    lazy = [["fusermount3", "-u", "-z", "/mnt/a"]] if stale else []
+    assert fusermount.commands == [["fusermount3", "-u", "/mnt/a"], *lazy]

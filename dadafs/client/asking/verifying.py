@@ -25,10 +25,10 @@ from analysis.reductions.patterns import LAYERS, merge
 from analysis.reductions.shapes import value_type
 from analysis.reference import reference, scale
 from dadafs.cache.values import PatchValues, PatternValues
-from dadafs.client.asking.asking import line_to, silence
+from dadafs.client.asking.asking import ANSWER_S, line_to, silence
 from dadafs.client.computing.flatfield import read_flatfield
 from dadafs.errors import BadData, NoSuchPath, Unreachable, UsageError
-from dadafs.rpc.messages import AskPart, PartFacts, ReadRaw
+from dadafs.rpc.messages import AskPart, AskReport, PartFacts, ReadRaw
 from dadafs.rpc.pool import Pool
 from dadafs.scans.decode import decode
 from dadafs.scans.model import ChunkRun
@@ -70,6 +70,8 @@ async def _verify(
     pool = line_to(mountpoint)
     bad = 0
     try:
+        with trio.fail_after(ANSWER_S):
+            await pool.call(AskReport())
         with trio.fail_after(PATIENCE_S):
             facts, payload = await pool.call(AskPart(path, 0))
             numbers = sorted(random.sample(range(facts.parts), min(patches, facts.parts)))

@@ -10,18 +10,23 @@ import shutil
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dadafs.config import CONTROL, runtime_directory
-from dadafs.errors import UsageError
+from dadafs.errors import Unreachable, UsageError
 
 MOUNT_TABLE = "/proc/self/mountinfo"
 FILE_SYSTEM = "fuse.dadafs"
 FUSERMOUNT_S = 10.0
 END_S = 10.0  # the processes of a mount write their last results and end: a second at most
+CONNECT_S = 1.0  # a Unix socket answers at once or is not served
+STALE_S = 2.0  # the kernel answers for a process that has died at once
+STATES = {"T": "is stopped", "t": "is being traced", "D": "waits for a disk or the network"}
+SERVICES = Path("/run/dadafs")  # XDG_RUNTIME_DIR of mounts that systemd starts
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 
@@ -64,15 +69,23 @@ def mount_above(path: Path) -> Mounted | None:
 
 
 def is_stale(mountpoint: Path) -> bool:
-    """Whether the process behind a mount has died.
+    """Whether the process behind a mount has died. One that hangs has not.
 
-    Asks for what the kernel does not remember: a stat it answers by itself for a second more.
+    Asks for what the kernel does not remember: a stat it answers by itself for a second more. In a
+    thread, which ends with this process whatever it waits for.
     """
-    try:
-        os.statvfs(mountpoint)
-    except OSError as exc:
-        return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    found = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)
+        except OSError as exc:
+            found.append(exc.errno)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(STALE_S)
+    return bool({errno.ENOTCONN, errno.ECONNABORTED} & set(found))
 
 
 def prepare(root: Path | None, mountpoint: Path) -> None:
@@ -122,28 +135,65 @@ def detach(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
-    """Take the mount at `mountpoint` away and wait until its process has let go of it."""
+    """Take the mount at `mountpoint` away and wait until its process has let go of it.
+
+    UsageError where it cannot be; Unreachable, when it is, for a process that does not end.
+    """
     mounted = mount_at(mountpoint)
     if mounted is None:
         raise UsageError(f"{mountpoint} is not a dadafs mount")
-    process = None if lazy else _process_behind(mounted.mountpoint)
-    detach(mountpoint, lazy=lazy or is_stale(mountpoint))
-    if process is not None:
+    pid = None if lazy else process_of(mounted.mountpoint)
+    with ExitStack() as stack:
+        process = None
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                process = os.pidfd_open(pid)  # readable when it ends
+                stack.callback(os.close, process)
         try:
-            select.select([process], [], [], END_S)
-        finally:
-            os.close(process)
+            detach(mountpoint, lazy=lazy)
+        except UsageError:
+            if lazy or not is_stale(mountpoint):
+                raise
+            detach(mountpoint, lazy=True)
+        if pid is None or process is None or select.select([process], [], [], END_S)[0]:
+            return
+    state = told_of(pid)
+    end = f"-CONT {pid}` lets it end" if state == STATES["T"] else f"-9 {pid}` ends it"
+    raise Unreachable(f"{mountpoint} is taken away, but its process {pid} {state}; `kill {end}")
 
 
-def _process_behind(mountpoint: Path) -> int | None:
-    """A pidfd, readable when the process ends, of who listens on the control socket."""
+def control_socket(mountpoint: Path) -> Path:
+    """Where the mount at `mountpoint` answers: as this user's, else as a service of systemd."""
+    usual = runtime_directory(mountpoint)
+    service = SERVICES / "dadafs" / usual.name
+    if not (usual / CONTROL).exists() and os.access(service / CONTROL, os.W_OK):
+        return service / CONTROL
+    return usual / CONTROL
+
+
+def process_of(mountpoint: Path) -> int | None:
+    """The process that listens for questions to a mount, also when it does not answer."""
     with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(CONNECT_S)
         try:
-            control.connect(os.fspath(runtime_directory(mountpoint) / CONTROL))
+            control.connect(os.fspath(control_socket(mountpoint)))
             about = control.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-            return os.pidfd_open(CREDENTIALS.unpack(about)[0])
-        except OSError:  # it has died, or is another user's: there is nothing to wait for
+        except OSError:
             return None
+    return int(CREDENTIALS.unpack(about)[0]) or None
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state, see proc(5); "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def told_of(pid: int) -> str:
+    """What a process is at, in words."""
+    return STATES.get(state_of(pid), "runs")
 
 
 def widen(mountpoint: Path, requests: int, read_ahead_bytes: int) -> None:
