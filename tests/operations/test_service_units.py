@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
+from mounting import COMMAND, PATIENCE_S, Site, contents, until
 from trio.testing import MockClock
 
 from dadafs import notify
 
 UNITS = Path(__file__).resolve().parents[2] / "dadafs/systemd"
-COMMAND = (sys.executable, "-m", "dadafs.cli")
-PATIENCE_S = 30.0
-LARGEST_EXPOSURE = 3.0
+EXPOSURES = {"dadafs-server": 3.0, "dadafs-peer": 3.0, "dadafs@": 5.0}
+"""At most. A mount that all are to see can have no name space of its own."""
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,
@@ -53,12 +53,67 @@ def test_units_are_sound(tmp_path: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("role", ["server", "peer"])
-def test_what_answers_the_network_is_confined(role: str) -> None:
-    done = analyzed("security", "--offline=true", "--no-pager", f"{UNITS}/dadafs-{role}.service")
+@pytest.mark.parametrize("unit", EXPOSURES)
+def test_units_are_confined(unit: str) -> None:
+    done = analyzed("security", "--offline=true", "--no-pager", f"{UNITS}/{unit}.service")
     found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout + done.stderr
-    assert float(found[1]) <= LARGEST_EXPOSURE
+    assert float(found[1]) <= EXPOSURES[unit]
+
+
+def value_of(key: str) -> str:
+    """What the unit of mounts says."""
+    (found,) = re.findall(rf"^{key}=(.*)$", (UNITS / "dadafs@.service").read_text(), re.MULTILINE)
+    return str(found)
+
+
+@pytest.mark.mount
+def test_a_mount_in_use_whose_process_was_killed_is_taken_away(bare: Site) -> None:
+    bare.mount()
+    command = shlex.split(value_of("ExecStopPost").removeprefix("-"))
+    with (bare.mnt / "README.txt").open():
+        os.kill(bare.pid_of("mount"), signal.SIGKILL)
+        until(lambda: not bare.processes(), "its processes end too")
+        assert bare.mounted()
+        subprocess.run([word.replace("%f", str(bare.mnt)) for word in command], timeout=20)
+        assert not bare.mounted()
+
+
+def permitted(name: str) -> set[str]:
+    """The system calls that a group of systemd's stands for."""
+    if not name.startswith("@"):
+        return {name}
+    lines = analyzed("syscall-filter", "--no-pager", name).stdout.splitlines()[1:]
+    inside = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return {call for one in inside for call in permitted(one)}
+
+
+@needs_systemd
+@pytest.mark.mount
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+def test_a_mount_calls_only_what_its_unit_permits(bare: Site) -> None:
+    log = bare.base / "calls"
+    mount = [*COMMAND, "mount", "--foreground", bare.raw, bare.mnt]
+    process = subprocess.Popen(
+        ["strace", "-f", "-qq", "-e", "signal=none", "-o", log, *mount],
+        env=bare.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        assert "is mounted" in process.stdout.readline()
+        assert contents(bare.mnt / "raster/radial/full.tif")
+        assert contents(bare.mnt / "raster/raw/raster_master.h5")
+        os.kill(bare.pid_of("mount"), signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    called = set(re.findall(r"^\d+ +(\w+)\(", log.read_text(errors="replace"), re.MULTILINE))
+    groups = value_of("SystemCallFilter").split()
+    assert called - {call for one in groups for call in permitted(one)} == set()
+    assert "mount" in called
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is missing")
