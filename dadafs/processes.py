@@ -60,6 +60,11 @@ def raise_descriptor_limit() -> None:
 
 
 def memory_bytes() -> int:
-    """Resident memory of this process."""
+    """Memory of this process alone.
+
+    Not the pages of files that it maps: those of a store of results grow to gigabytes, and the
+    kernel takes them back as it needs them.
+    """
     with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+        _, resident, shared, *_ = map(int, statm.read().split())
+        return (resident - shared) * resource.getpagesize()

@@ -44,6 +44,7 @@ class Held:
     pid: int
     descriptors: int
     memory_bytes: int
+    """Its own: not the pages of the files that it maps, such as stores of results."""
 
 
 @dataclass(slots=True)
@@ -209,8 +210,8 @@ def _piece(path: Path, at: int) -> bytes:
 def held(pid: int) -> Held:
     """What a process holds now."""
     status = Path(f"/proc/{pid}/status").read_text()
-    (resident,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
-    return Held(pid, len(os.listdir(f"/proc/{pid}/fd")), int(resident) << 10)
+    (own,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
+    return Held(pid, len(os.listdir(f"/proc/{pid}/fd")), int(own) << 10)
 
 
 def table(told: Soaked) -> str:
@@ -226,13 +227,13 @@ def table(told: Soaked) -> str:
     ):
         frames = f"   frames computed {told.computed[cause]:>7}" if cause else ""
         lines.append(f"{what:<30}{told.done[name]:>9}{frames}")
-    lines += ["", "process   descriptors  first  last    RSS, MiB  first   last"]
+    lines += ["", "process   descriptors  first  last    memory, MiB  first   last"]
     for role, first in told.first.items():
         last = told.last[role]
         same = "" if first.pid == last.pid else "  (another process)"
         lines.append(
             f"{role:<21}{first.descriptors:>7}{last.descriptors:>6}"
-            f"{first.memory_bytes / 2**20:>21.0f}{last.memory_bytes / 2**20:>7.0f}{same}"
+            f"{first.memory_bytes / 2**20:>24.0f}{last.memory_bytes / 2**20:>7.0f}{same}"
         )
     return "\n".join([*lines, *told.wrong]) + "\n"
 

@@ -15,7 +15,9 @@ def node_text(report: Report, uptime_s: float, memory_bytes: int) -> str:
     return "".join(
         [
             *one("uptime_seconds", "gauge", "since the process began", uptime_s),
-            *one("memory_bytes", "gauge", "resident in the process", memory_bytes),
+            *one(
+                "memory_bytes", "gauge", "of the process alone, without mapped files", memory_bytes
+            ),
             *one("threads", "gauge", "that read or compute", report.threads),
             *many("node_events_total", "counter", "of this node", "event", report.counters),
         ]

@@ -17,7 +17,9 @@ def _lines(stats: Mapping[str, Any], jobs: list[Mapping[str, Any]]) -> Iterator[
     peers = stats["peers"]
     answering = [peer for peer in peers if peer is not None]
     yield from one("uptime_seconds", "gauge", "since the mount began", stats["uptime_s"])
-    yield from one("memory_bytes", "gauge", "resident in the mount", stats["memory_bytes"])
+    yield from one(
+        "memory_bytes", "gauge", "of the mount alone, without mapped files", stats["memory_bytes"]
+    )
     yield from one("server_up", "gauge", "whether the server answers", stats["server"] is not None)
     yield from one("peers_up", "gauge", "peers that answer", len(answering))
     yield from one("peers_down", "gauge", "peers that do not", len(peers) - len(answering))
