@@ -37,6 +37,9 @@ class Pattern:
     largest: NDArray[np.uint32]
     missing: NDArray[np.uint32]
     """Frames in which the pixel is selected but holds the sentinel."""
+    stacks: NDArray[np.uint64]
+    """What is to be added to `sums` and compared with `largest`, as bit planes."""
+    heights: NDArray[np.uint8]
     frames: int = 0
 
 
@@ -72,7 +75,12 @@ class PreparedPattern:
     def new(self) -> Pattern:
         """A pattern of no frame. Memory is taken where counts are added, not before."""
         size = self._plan.height * self._plan.width
-        return Pattern(np.zeros(size, np.uint64), np.zeros(size, "u4"), np.zeros(size, "u4"))
+        return Pattern(
+            np.zeros(size, np.uint64),
+            np.zeros(size, "u4"),
+            np.zeros(size, "u4"),
+            *self._kernels.new_stacks(size),
+        )
 
     def accumulate_frame(self, frame: NDArray[Any], pattern: Pattern) -> None:
         """Add a decoded frame (height, width)."""
@@ -88,9 +96,15 @@ class PreparedPattern:
             raise NotImplementedError(f"no fused patterns for {codec}")
         good: bool
         if isinstance(form, Blocks):
-            itemsize = self._like.itemsize
             good = self._kernels.add_blocks(
-                bytes_of(chunk), form.layout, form.block, itemsize, self._selection, *arrays
+                bytes_of(chunk),
+                form.layout,
+                form.block,
+                self._like.itemsize,
+                self._selection,
+                *arrays,
+                pattern.stacks,
+                pattern.heights,
             )
         elif isinstance(form, Stream):
             good = self._kernels.add_stream(bytes_of(chunk), self._like, self._selection, *arrays)
@@ -121,6 +135,7 @@ class PreparedPattern:
 
     def _windows(self, pattern: Pattern) -> Iterator[NDArray[Any]]:
         """Sum, max and number of valid frames in the roi, one after another."""
+        self._kernels.unfold(pattern.stacks, pattern.heights, pattern.sums, pattern.largest)
         yield self._window(pattern.sums)
         yield self._window(pattern.largest)
         missing = self._window(pattern.missing)
@@ -185,6 +200,7 @@ class Patterns:
         "analysis.selection",
         "analysis.healing",
         "analysis.kernels.patterns",
+        "analysis.kernels.planes",
         *COMMON,
     )
     uses: frozenset[str] = frozenset()
