@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dadafs.cli import main, parser
+from dadafs.cli import EPILOG, INTERRUPTED, main, parser
+from dadafs.commands.declaring import DONE, REFUSED, SILENT, USAGE
 from dadafs.manual import commands, completion, man_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +62,15 @@ def test_completion_offers(typed: list[str], offered: list[str], tmp_path: Path)
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=10
     )
     assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+def test_exit_codes_are_told_alike() -> None:
+    """In the help, the manual page and the page of operations: those that commands return."""
+    codes = (DONE, REFUSED, USAGE, SILENT, INTERRUPTED)
+    texts = (EPILOG, PAGE.read_text(), (ROOT / "docs/operations.md").read_text())
+    for text in texts:
+        (found,) = re.findall(r"0 done[^.]*", " ".join(text.split()))
+        assert [int(code) for code in re.findall(r"\b\d+\b", found)] == list(codes)
 
 
 def test_help_loads_nothing_heavy() -> None:
