@@ -221,9 +221,9 @@ def test_good_places(places: tuple[Path, Path], fusermount: Fusermount) -> None:
 
 def test_machine_without_fuse(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert refusal(*places) == "fusermount3 is missing: install the package fuse3"
+    assert refusal(*places) == "fusermount3 is missing: `apt install fuse3`"
     monkeypatch.setattr(os.path, "exists", lambda path: False)
-    assert refusal(*places) == "/dev/fuse is missing: load the kernel module fuse"
+    assert refusal(*places) == "/dev/fuse is missing: `modprobe fuse`; in a container, pass it in"
 
 
 @pytest.mark.parametrize("name", ["absent", "s_master.h5", "x" * 300, "s_master.h5/below"])

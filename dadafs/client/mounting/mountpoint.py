@@ -94,9 +94,9 @@ def prepare(root: Path | None, mountpoint: Path) -> None:
     UsageError with one line where it cannot.
     """
     if not os.path.exists("/dev/fuse"):
-        raise UsageError("/dev/fuse is missing: load the kernel module fuse")
+        raise UsageError("/dev/fuse is missing: `modprobe fuse`; in a container, pass it in")
     if shutil.which("fusermount3") is None:
-        raise UsageError("fusermount3 is missing: install the package fuse3")
+        raise UsageError("fusermount3 is missing: `apt install fuse3`")
     if root is not None and not os.path.isdir(root):
         raise UsageError(f"{root}: no such directory to mount")
     mounted = mount_at(mountpoint)
