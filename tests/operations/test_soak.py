@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from mounting import fuse_missing
 
 from tools.soaking import Held, Soaked, soaking, table
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/operations.md"
 DESCRIPTORS = 8  # more: connections that are kept to be used again, not one a reader
 GROWTH_BYTES = 64 << 20  # caches fill
 
@@ -50,3 +52,5 @@ def test_table_tells_what_went_wrong() -> None:
     (row,) = (line.split() for line in lines if line.startswith("mount"))
     assert row == ["mount", "20", "30", "100", "130", "(another", "process)"]
     assert lines[-1] == "scan1 is not what it was"
+    page = PAGE.read_text(encoding="utf-8")
+    assert [line for line in lines[2:8] if f"    {line[:30]}" not in page] == []
