@@ -142,7 +142,7 @@ class Mount:
         done = subprocess.run(
             [*COMMAND, *map(str, words)], env=self._env, capture_output=True, text=True, timeout=90
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), (words, done.returncode, done.stderr)
         return done.stdout
 
     def text(self, name: str) -> str:

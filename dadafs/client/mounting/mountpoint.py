@@ -22,7 +22,7 @@ from dadafs.errors import Unreachable, UsageError
 MOUNT_TABLE = "/proc/self/mountinfo"
 FILE_SYSTEM = "fuse.dadafs"
 FUSERMOUNT_S = 10.0
-END_S = 10.0  # the processes of a mount write their last results and end: a second at most
+END_S = 30.0  # the processes of a mount write their last results and end: a second, if not busy
 CONNECT_S = 1.0  # a Unix socket answers at once or is not served
 STALE_S = 2.0  # the kernel answers for a process that has died at once
 STATES = {"T": "is stopped", "t": "is being traced", "D": "waits for a disk or the network"}
@@ -155,7 +155,10 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             if lazy or not is_stale(mountpoint):
                 raise
             detach(mountpoint, lazy=True)
-        if pid is None or process is None or select.select([process], [], [], END_S)[0]:
+        if pid is None or process is None:
+            return
+        patience_s = 0.0 if told_of(pid) == STATES["T"] else END_S
+        if select.select([process], [], [], patience_s)[0]:
             return
     state = told_of(pid)
     end = f"-CONT {pid}` lets it end" if state == STATES["T"] else f"-9 {pid}` ends it"
