@@ -273,7 +273,7 @@ def test_h5py_reads_the_mounted_master_and_its_links(shared: Site, raster: ScanM
 
 
 def test_a_lone_data_file_is_a_scan(shared: Site) -> None:
-    made = make_scan(shared.raw, name="lone", horz=5, vert=4, master=False)
+    made = make_scan(shared.raw, name="masterless", horz=5, vert=4, master=False)
     expected = [frame[frame != 65535].sum(dtype=np.int64) for frame in made.frames]
-    result = load(shared.mnt / "lone/darkfield/full.npy")
+    result = load(shared.mnt / "masterless/darkfield/full.npy")
     assert_array_equal(result, np.array(expected, float)[made.which][None])
