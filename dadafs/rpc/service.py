@@ -251,6 +251,7 @@ def _speaking(streams: Collection[Stream]) -> list[Stream]:
     """Those on which something has come before the reply: an end mostly, in TLS in words; whoever
     speaks out of turn is treated the same."""
     found = {socket_of(stream).fileno(): stream for stream in streams}
+    found.pop(-1, None)  # closed already
     looking = select.poll()
     for number in found:
         looking.register(number, select.POLLIN)
