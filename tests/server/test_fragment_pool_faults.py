@@ -263,7 +263,7 @@ def test_disk_that_fails_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from poolmaking import FragmentPool, put
@@ -278,6 +278,7 @@ for round in range(int(sys.argv[3])):
             os.write(writing, b".")
     for _ in range(3 + 7 * round % 40):
         os.read(reading, 1)
+    time.sleep(round % 5 * 0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(reading)
