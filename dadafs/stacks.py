@@ -5,7 +5,9 @@ from __future__ import annotations
 import faulthandler
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 
@@ -19,17 +21,30 @@ MAX_FRAMES = 12  # of each, the innermost
 def dump_at_signal() -> None:
     """From now on SIGUSR1 writes all stacks to standard error. Call it within trio, at its start.
 
-    Threads are written in C, so also when the event loop is stuck; tasks when Python runs again.
+    That of the thread which gets the signal, mostly the main one, is written in C, so also when the
+    event loop is stuck; all others, and the tasks, when Python runs again: to read the stack of a
+    thread that goes on meanwhile may crash.
     """
     root = trio.lowlevel.current_root_task()
     assert root is not None
 
     def dump(_signum: int, _frame: FrameType | None) -> None:
-        sys.stderr.write("\n".join(task_lines(root)) + "\n")
+        sys.stderr.write("\n".join([*thread_lines(), *task_lines(root)]) + "\n")
         sys.stderr.flush()
 
     signal.signal(signal.SIGUSR1, dump)
-    faulthandler.register(signal.SIGUSR1, STDERR, all_threads=True, chain=True)
+    faulthandler.register(signal.SIGUSR1, STDERR, all_threads=False, chain=True)
+
+
+def thread_lines() -> list[str]:
+    """Each thread with where it is, the innermost call first."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    lines = []
+    for number, frame in sys._current_frames().items():
+        lines.append(f"thread {names.get(number, number)} (most recent call first):")
+        for place, line in list(traceback.walk_stack(frame))[:MAX_FRAMES]:
+            lines.append(f"  {place.f_code.co_filename}:{line} {place.f_code.co_qualname}")
+    return lines
 
 
 def task_lines(root: trio.lowlevel.Task) -> list[str]:
