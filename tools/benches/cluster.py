@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import socket
 import subprocess
@@ -13,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from dadafs.certificates import Node, make_authority, make_node
+from tools.benches.figures import told
 from tools.benches.mounting import (
     drop_pages,
     read_all,
@@ -33,18 +31,7 @@ PATIENCE_S = 60.0
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="bench cluster", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
-    options = parser.parse_args(arguments)
-    with TemporaryDirectory(prefix="dadafs-bench-") as place:
-        figures = measure(Path(place), options.rounds)
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name:<58} {value:>12.4g}")
-    return 0
+    return told("cluster", __doc__, measure, arguments, 3, ">12.4g")
 
 
 def measure(place: Path, rounds: int) -> dict[str, float]:

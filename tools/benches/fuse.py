@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
+from tools.benches.figures import told
 from tools.benches.mounting import (
     bare_mount,
     drop_pages,
@@ -30,18 +28,7 @@ SCANS = 10_000
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="bench fuse", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
-    parser.add_argument("--rounds", type=int, default=7, help="of which the median counts (7)")
-    options = parser.parse_args(arguments)
-    with TemporaryDirectory(prefix="dadafs-bench-") as place:
-        figures = measure(Path(place), options.rounds)
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name:<58} {value:>12.4g}")
-    return 0
+    return told("fuse", __doc__, measure, arguments, 7, ">12.4g")
 
 
 def measure(place: Path, rounds: int) -> dict[str, float]:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dadafs.client.fuse.demand import WIDEST_BYTES
+from dadafs.client.mounting.mountpoint import set_read_ahead
 
 READ_BYTES = 1 << 20
 START_S = 60.0
@@ -48,19 +49,11 @@ def bare_mount(size_bytes: int, place: Path) -> Iterator[Path]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("bench: the bare file system does not start")
             time.sleep(0.05)
-        widen(mnt)
+        set_read_ahead(os.minor(os.stat(mnt).st_dev), WIDEST_BYTES)  # as in a mount of dadafs
         yield file
     finally:
         subprocess.run(["fusermount3", "-u", mnt], check=False, timeout=30)
         process.wait(timeout=30)
-
-
-def widen(mnt: Path) -> None:
-    """Have the kernel read ahead as far as in a mount of dadafs, where we may say so."""
-    device = os.stat(mnt).st_dev
-    pages = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-    with suppress(OSError):
-        pages.write_text(str(WIDEST_BYTES >> 10))
 
 
 def read_all(path: Path) -> float:

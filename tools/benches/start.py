@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import subprocess
@@ -13,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from dadafs.client.mounting.mountpoint import mount_at
+from tools.benches.figures import told
 from tools.benches.mounting import seconds_of, stats
 
 DADAFS = (sys.executable, "-m", "dadafs.cli")
@@ -27,18 +25,7 @@ POLL_S = 0.01
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="bench start", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="figures as JSON")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median counts (5)")
-    options = parser.parse_args(arguments)
-    with TemporaryDirectory(prefix="dadafs-bench-") as place:
-        figures = measure(Path(place), options.rounds)
-    if options.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name:<58} {value:>8.2f}")
-    return 0
+    return told("start", __doc__, measure, arguments, 5, ">8.2f")
 
 
 def measure(place: Path, rounds: int) -> dict[str, float]:

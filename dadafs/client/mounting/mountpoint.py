@@ -212,9 +212,13 @@ def widen(mountpoint: Path, requests: int, read_ahead_bytes: int) -> None:
     with suppress(OSError):
         (connection / "max_background").write_text(str(requests))
         (connection / "congestion_threshold").write_text(str(requests * 3 // 4))
-    pages = Path(f"/sys/class/bdi/0:{mounted.device}")
+    set_read_ahead(mounted.device, read_ahead_bytes)
+
+
+def set_read_ahead(device: int, size: int) -> None:
+    """How far the kernel reads ahead in the mount of this (minor) device. Best effort."""
     with suppress(OSError):
-        (pages / "read_ahead_kb").write_text(str(read_ahead_bytes >> 10))
+        Path(f"/sys/class/bdi/0:{device}/read_ahead_kb").write_text(str(size >> 10))
 
 
 def _ways_to(path: Path) -> Iterator[Path]:
