@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from dadafs.cache.values import PatchValues
 from dadafs.client.farming.farm import Wanted
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.once import Once
-from dadafs.corrections import Background
+from dadafs.corrections import Background, Correction
 from dadafs.errors import BadData, Stale
 from dadafs.planning import (
     NO_FRAME,
@@ -131,12 +131,17 @@ class MapFile(ResultFile):
         if result.correction is None:
             finished = result.analysis.finish(raw, result.settings)
         else:
-            factor = result.correction.factors()
-            parts = self._parts(raw, frames_in(patches), factor)
+            parts = self._parts(raw, frames_in(patches), self._factors)
             assert result.analysis.additive is not None
             finished = corrected(result.analysis.additive, parts, result.settings, background)
         finished[:, status != Status.OK] = np.nan
         return finished
+
+    @cached_property
+    def _factors(self) -> NDArray[np.float64] | None:
+        """By which each frame of the scan is scaled; worked out once, not for each range."""
+        correction = self._result.correction
+        return None if correction is None else correction.factors()
 
     def _parts(
         self, raw: NDArray[Any], frames: NDArray[np.int64], factors: NDArray[np.float64] | None
@@ -153,16 +158,15 @@ class MapFile(ResultFile):
         correction = self._result.correction
         if correction is None or correction.background is None:
             return None
-        make = partial(self._mean, correction.background, correction.background_factors())
+        make = partial(self._mean, correction, correction.background)
         return await self._averaging.get(None, lambda: self._subtrahend, make)
 
-    async def _mean(
-        self, background: Background, factors: NDArray[np.float64] | None
-    ) -> NDArray[np.float64]:
+    async def _mean(self, correction: Correction, background: Background) -> NDArray[np.float64]:
         """Over the frames of a background, those left out that cannot be used. BadData if all."""
         analysis = self._result.analysis
         assert analysis is not None
         assert analysis.additive is not None
+        factors = correction.background_factors()
         every = np.arange(background.frames.start, background.frames.stop)
         layout = Layout(background.scan.frames, len(every), 1, background.frames.start)
         mean = MeanParts(analysis.additive)
