@@ -13,7 +13,7 @@ from analysis.kernels.blocks import groups_of, load_block, loose_pixel, open_chu
 from analysis.kernels.jit import inlined, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest, popcount
-from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
+from analysis.kernels.stream import new_window, occupied, open_stream, refill
 
 _0, _1, _3 = np.uint64(0), np.uint64(1), np.uint64(3)
 
@@ -140,14 +140,11 @@ def above_of_stream(chunk, like, pixels, selection, threshold, out):  # type: ig
     out[:] = _0
     filled, done, start = 0, 0, 0
     while start < pixels:
-        filled = advance(base, length, window, filled, state)
+        filled, done = refill(base, length, window, filled, done, itemsize, state)
         if filled == CORRUPT:
             return False
         count = min(filled // itemsize - done, pixels - start)
         _add_pixels(view, done, count, start, selection, threshold, out)
         start += count
-        if start < pixels:
-            kept = slide(window, filled, state)
-            done += count - (filled - kept) // itemsize
-            filled = kept
+        done += count
     return True

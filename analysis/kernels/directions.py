@@ -15,7 +15,7 @@ from analysis.kernels.blocks import groups_of, load_block, loose_pixel, open_chu
 from analysis.kernels.jit import inlined, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest
-from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
+from analysis.kernels.stream import new_window, occupied, open_stream, refill
 
 AT_BEAM = 1e-12  # px^2: a pixel this near to the beam has no direction
 
@@ -150,14 +150,11 @@ def directions_of_stream(chunk, like, pixels, selection, width, cx, cy, out):  #
     view = window.view(like.dtype)
     filled, done, start = 0, 0, 0
     while start < pixels:
-        filled = advance(base, length, window, filled, state)
+        filled, done = refill(base, length, window, filled, done, itemsize, state)
         if filled == CORRUPT:
             return False
         count = min(filled // itemsize - done, pixels - start)
         _add_pixels(view, done, count, start, selection, width, cx, cy, out)
         start += count
-        if start < pixels:
-            kept = slide(window, filled, state)
-            done += count - (filled - kept) // itemsize
-            filled = kept
+        done += count
     return True

@@ -25,7 +25,7 @@ from analysis.kernels.jit import inlined, intrinsic, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest, popcount
 from analysis.kernels.pixels import MOMENT_WORDS, moments_chosen
-from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
+from analysis.kernels.stream import new_window, occupied, open_stream, refill
 from analysis.kernels.vectors import (
     LANES,
     any_common,
@@ -351,15 +351,12 @@ def moments_of_stream(chunk, like, pixels, width, selection, out):  # type: igno
     sums = np.zeros(6, np.uint64)
     filled, done, start = 0, 0, 0
     while start < pixels:
-        filled = advance(base, length, window, filled, state)
+        filled, done = refill(base, length, window, filled, done, itemsize, state)
         if filled == CORRUPT:
             return False
         count = min(filled // itemsize - done, pixels - start)
         add_pixels(view, done, count, start, width, selection, sums)
         start += count
-        if start < pixels:
-            kept = slide(window, filled, state)
-            done += count - (filled - kept) // itemsize
-            filled = kept
+        done += count
     finish(sums, width, out)
     return True

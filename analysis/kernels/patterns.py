@@ -23,7 +23,7 @@ from analysis.kernels.jit import inlined, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest
 from analysis.kernels.planes import DEPTH, add_planes, keep_largest
-from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
+from analysis.kernels.stream import new_window, occupied, open_stream, refill
 from analysis.kernels.vectors import GROUP_BYTES, any_common
 
 _0, _1, _3, _6, _8 = (np.uint64(i) for i in (0, 1, 3, 6, 8))
@@ -252,15 +252,12 @@ def add_stream(chunk, like, selection, sums, largest, missing):  # type: ignore[
         view = window.view(like.dtype)
         filled, done, start = 0, 0, 0
         while start < pixels:
-            filled = advance(base, length, window, filled, state)
+            filled, done = refill(base, length, window, filled, done, itemsize, state)
             if filled == CORRUPT:
                 return False
             count = min(filled // itemsize - done, pixels - start)
             if adding:
                 _add_pixels(view, done, count, start, selection, sums, largest, missing)
             start += count
-            if start < pixels:
-                kept = slide(window, filled, state)
-                done += count - (filled - kept) // itemsize
-                filled = kept
+            done += count
     return True

@@ -21,7 +21,7 @@ from analysis.kernels.blocks import (
 from analysis.kernels.jit import inlined, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest, popcount
-from analysis.kernels.stream import advance, new_window, occupied, open_stream, slide
+from analysis.kernels.stream import new_window, occupied, open_stream, refill
 from analysis.kernels.vectors import any_common, count_common
 
 _0, _1, _2, _3, _4, _6 = (np.uint64(i) for i in (0, 1, 2, 3, 4, 6))
@@ -220,14 +220,11 @@ def profile_of_stream(chunk, like, selection, table, static, out):  # type: igno
     out[1, :] = static
     filled, done, start = 0, 0, 0
     while start < pixels:
-        filled = advance(base, length, window, filled, state)
+        filled, done = refill(base, length, window, filled, done, itemsize, state)
         if filled == CORRUPT:
             return False
         count = min(filled // itemsize - done, pixels - start)
         _add_pixels(view, done, count, start, selection, table, out[0], out[1])
         start += count
-        if start < pixels:
-            kept = slide(window, filled, state)
-            done += count - (filled - kept) // itemsize
-            filled = kept
+        done += count
     return True

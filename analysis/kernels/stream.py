@@ -186,6 +186,18 @@ def slide(window, filled, state):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def refill(base, length, window, filled, done, itemsize, state):  # type: ignore[no-untyped-def]
+    """Drop what is old and decode more: how far the window is filled then, and how many pixels at
+    its start are `done`. Not filled at all at first; CORRUPT as `advance`.
+    """
+    if filled:
+        kept = slide(window, filled, state)
+        done -= (filled - kept) // itemsize
+        filled = kept
+    return advance(base, length, window, filled, state), done
+
+
+@inlined
 def occupied(pixels, first, count):  # type: ignore[no-untyped-def]
     """Of up to 64 pixels from `pixels[first]` on: bits of those not zero, and of the sentinels."""
     if count == 64:

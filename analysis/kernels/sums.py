@@ -11,7 +11,7 @@ from analysis.kernels.blocks import groups_of, load_block, loose_pixel, open_chu
 from analysis.kernels.jit import inlined, kernel
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.pixels import SUM_WORDS, sum_chosen
-from analysis.kernels.stream import advance, new_window, open_stream, slide
+from analysis.kernels.stream import new_window, open_stream, refill
 from analysis.kernels.vectors import count_common
 
 _0, _1 = np.uint64(0), np.uint64(1)
@@ -104,15 +104,12 @@ def sum_of_stream(chunk, like, pixels, selection, out):  # type: ignore[no-untyp
     total = _0
     filled, done, start = 0, 0, 0
     while start < pixels:
-        filled = advance(base, length, window, filled, state)
+        filled, done = refill(base, length, window, filled, done, itemsize, state)
         if filled == CORRUPT:
             return False
         count = min(filled // itemsize - done, pixels - start)
         total += _add_pixels(view, done, count, start, selection)
         start += count
-        if start < pixels:
-            kept = slide(window, filled, state)
-            done += count - (filled - kept) // itemsize
-            filled = kept
+        done += count
     out[0] = total
     return True

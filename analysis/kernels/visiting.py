@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.kernels.blocks import load_block, loose_pixel, open_chunk, scratch_words
+from analysis.kernels.blocks import groups_of, load_block, loose_pixel, open_chunk, scratch_words
 from analysis.kernels.jit import inlined
 from analysis.kernels.lz4 import CORRUPT
 from analysis.kernels.memory import load8, lowest
@@ -80,7 +80,7 @@ def _loops(visit: Callable[..., None]) -> tuple[Any, Any]:
             )
             if at == CORRUPT:
                 return False
-            stride = 8 * ((count + 511) >> 9)
+            stride = 8 * groups_of(count)
             for w in range(stride if used else 0):
                 some = _0
                 for k in range(used):
