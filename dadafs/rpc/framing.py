@@ -7,9 +7,10 @@ is pickled. A send that is cancelled leaves the stream within a message: drop th
 from __future__ import annotations
 
 import math
+import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,6 +71,17 @@ def tune(stream: Stream) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 4000 * KEEPALIVE_S)
+
+
+def speaking(streams: Collection[Stream]) -> list[Stream]:
+    """Those on which something has come out of turn: an end mostly, in TLS in words; whoever else
+    speaks then is treated the same."""
+    found = {socket_of(stream).fileno(): stream for stream in streams}
+    found.pop(-1, None)  # closed already
+    looking = select.poll()
+    for number in found:
+        looking.register(number, select.POLLIN)
+    return [found[number] for number, _ in looking.poll(0)]
 
 
 async def send(stream: Stream, message: Message, *, stall_s: float = math.inf) -> None:

@@ -73,22 +73,26 @@ class Pool:
         self._idle: list[Stream] = []
 
     async def call(
-        self, request: Request[R], room: Sequence[memoryview] = ()
+        self, request: Request[R], room: Sequence[memoryview] = (), *, once: bool = False
     ) -> tuple[R, memoryview]:
         """Send `request`; its reply and payload. The caller sets the deadline.
 
         A payload of just the size of the buffers in `room` goes into them; none is returned then.
 
         Raises the error the other side reports; Unreachable when there is no answer. Broken idle
-        connections (the other side restarted) are replaced, the last time by a new one: every
-        request may be repeated without harm.
+        connections (the other side restarted) are replaced, the last time by a new one: a request
+        may be repeated without harm. With `once` it is not: the caller is told that it was lost,
+        since it may be what ended the other side.
         """
         message: Message | None = None
+        if once:
+            self._drop_ended()
         while self._idle and message is None:
             try:
                 message = await self._call_on(self._idle.pop(), request, room)
             except Unreachable:
-                continue
+                if once:
+                    raise
         if message is None:
             message = await self._call_on(await self._open(), request, room)
         return decode_reply(message.header, request), memoryview(message.payload)
@@ -124,6 +128,12 @@ class Pool:
             else:
                 socket_of(stream).close()
         return message
+
+    def _drop_ended(self) -> None:
+        """Close the idle connections that the other side has closed."""
+        for stream in framing.speaking(self._idle):
+            self._idle.remove(stream)
+            socket_of(stream).close()
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import select
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -118,7 +117,7 @@ class Service:
         since a task for each, for a moment, would take half the time of a call."""
         while True:
             await trio.sleep(WATCH_S)
-            for stream in _speaking(self._answering):
+            for stream in framing.speaking(self._answering):
                 self._answering[stream].cancel()
 
     async def _connection(self, plain: trio.SocketStream) -> None:
@@ -245,17 +244,6 @@ class Service:
             log.exception("%s: %s failed", self._name, type(request).__name__)
             line = f"internal error in {type(request).__name__}: {exc!r}"
             return Message(encode_failure(Unforeseen(line)))
-
-
-def _speaking(streams: Collection[Stream]) -> list[Stream]:
-    """Those on which something has come before the reply: an end mostly, in TLS in words; whoever
-    speaks out of turn is treated the same."""
-    found = {socket_of(stream).fileno(): stream for stream in streams}
-    found.pop(-1, None)  # closed already
-    looking = select.poll()
-    for number in found:
-        looking.register(number, select.POLLIN)
-    return [found[number] for number, _ in looking.poll(0)]
 
 
 def _host(stream: Stream) -> str:

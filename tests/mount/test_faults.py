@@ -57,11 +57,11 @@ def slow_scan(site: Site) -> ScanMade:
     )
 
 
-def read_aside(site: Site, path: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """A process that copies a file of the mount, when some of its patches are there."""
+def read_aside(site: Site, path: str, *, patches: int = 1) -> tuple[subprocess.Popen[bytes], Path]:
+    """A process that copies a file of the mount, when so many of its patches are there."""
     copy = site.base / "copy"
     process = site.reading(COPY, site.mnt / path, copy)
-    until(lambda: any(job["patches_done"] for job in jobs(site)), "a patch is computed")
+    until(lambda: any(job["patches_done"] >= patches for job in jobs(site)), "patches are computed")
     return process, copy
 
 
@@ -71,18 +71,28 @@ def jobs(site: Site) -> list[dict[str, int]]:
     return found
 
 
-def waiting(site: Site) -> bool:
-    """Whether a patch is wanted that is not there."""
-    return any(job["patches_done"] < job["patches_wanted"] for job in jobs(site))
+def stop(pid: int) -> None:
+    """Have a process do nothing any more."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "T", "is stopped")
+
+
+def held(site: Site) -> bool:
+    """Whether patches are wanted of a peer that is stopped. Looks twice: what it had sent before
+    is taken by the mount between two answers of its own."""
+    before, after = (
+        [(job["patches_done"], job["patches_wanted"]) for job in jobs(site)] for _ in range(2)
+    )
+    return before == after and any(done < wanted for done, wanted in after)
 
 
 def test_a_peer_that_is_killed_in_the_middle_of_a_read(own: Site) -> None:
     made = slow_scan(own)
     path = "scan42/darkfield/horz=64/vert=24.npy"
     killed = own.pid_of("peer")
-    process, copy = read_aside(own, path)
-    os.kill(killed, signal.SIGSTOP)  # so that what it is about to compute stays with it
-    until(lambda: waiting(own), "the peer is waited for")
+    process, copy = read_aside(own, path, patches=6)  # on connections that were used before
+    stop(killed)  # so that what it is about to compute stays with it
+    until(lambda: held(own), "the peer is waited for")
     os.kill(killed, signal.SIGKILL)
     done(process)
     assert copy.read_bytes() == contents(own.mnt / path)

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from mounting import Site, contents, done, until
-from test_faults import jobs, read_aside, slow_scan
+from test_faults import held, jobs, read_aside, slow_scan, stop
 
 from tools.scan_maker import ScanMade, make_scan
 
@@ -58,8 +58,9 @@ def test_state_of_what_is_computed_is_that(own: Site) -> None:
     process, _ = read_aside(own, "scan42/darkfield/full.npy")
     path = own.mnt / "scan42/darkfield/full.npy"
     peer = own.pid_of("peer")
-    os.kill(peer, signal.SIGSTOP)
+    stop(peer)
     try:
+        until(lambda: held(own), "the peer is waited for")
         state = os.getxattr(path, "user.dadafs.state")
         of_dpc = os.getxattr(own.mnt / "scan42/dpc/full.tif", "user.dadafs.state")
         line = os.getxattr(path, "user.dadafs.progress").decode()

@@ -391,6 +391,27 @@ async def test_service_that_ends_during_a_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.trio
+async def test_call_that_is_made_once_is_lost_with_its_service(tmp_path: Path) -> None:
+    host = Host()
+    async with pooled(tmp_path / "s") as pool:
+
+        async def call() -> None:
+            with pytest.raises(Unreachable, match=r"^the host closed the connection$"):
+                await pool.call(Hang(), once=True)
+            assert len(pool._idle) == 1  # the other connection, broken by now
+
+        async with trio.open_nursery() as nursery, hosted(host, tmp_path / "s"):
+            async with trio.open_nursery() as callers:
+                for _ in range(2):
+                    callers.start_soon(pool.call, Meet(2))
+            nursery.start_soon(call)
+            await host.hanging.wait()
+        async with hosted(Host(), tmp_path / "s"):
+            assert (await pool.call(Double(1), once=True))[0] == 2
+            assert len(pool._idle) == 1
+
+
+@pytest.mark.trio
 async def test_nobody_listens(tmp_path: Path) -> None:
     async with pooled(tmp_path / "s") as pool:
         with pytest.raises(Unreachable, match="the host does not answer"):
