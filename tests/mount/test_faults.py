@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import plain
@@ -15,6 +14,7 @@ import pytest
 from mounting import PATIENCE_S, Site, contents, done, until
 from numpy.testing import assert_array_equal
 
+from dadafs.client.farming.farm import STALL_S
 from tools.scan_maker import ScanMade, make_scan
 
 pytestmark = pytest.mark.mount
@@ -23,6 +23,15 @@ COPY = """
 import sys
 with open(sys.argv[1], "rb") as there, open(sys.argv[2], "wb") as here:
     here.write(there.read())
+"""
+# So much that the kernel reads ahead of it, as of what is read to its end.
+BEGINNING = """
+import sys, time
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while file.tell() < 384 << 10:
+        file.read(128 << 10)
+    print("here", flush=True)
+    time.sleep(1000)
 """
 # All readers begin at once; each tells the number of its file and the digest of what it read.
 CROWD = """
@@ -119,15 +128,39 @@ def test_a_server_that_is_killed(own: Site) -> None:
 
 def test_sigterm_under_load(own: Site) -> None:
     slow_scan(own)
+    mount = own.pid_of("mount")
+    peer = own.pid_of("peer")
     process, _ = read_aside(own, "scan42/darkfield/full.npy")
-    began = time.monotonic()
-    os.kill(own.pid_of("mount"), signal.SIGTERM)
-    own.wait_gone()
-    assert time.monotonic() - began < 5
+    stop(peer)  # so that what is read comes only long after the end
+    until(lambda: held(own), "the peer is waited for")
+    os.kill(mount, signal.SIGTERM)
+    own.wait_gone(STALL_S / 2)
     _, complaint = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert b"OSError" in complaint or b"ConnectionAbortedError" in complaint
     assert os.listdir(own.mnt) == []
+
+
+def test_umount_while_what_was_read_ahead_is_computed(own: Site) -> None:
+    make_scan(
+        own.raw,
+        horz=1024,
+        vert=128,
+        detector="8x8",
+        codec="gzip",
+        unique=4,
+        images_per_file=1024 * 128,
+        keep_frames=False,
+    )
+    peer = own.pid_of("peer")
+    process = own.reading(BEGINNING, own.mnt / "scan42/darkfield/full.npy")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"here\n"
+    stop(peer)
+    until(lambda: held(own), "the peer is waited for")
+    process.kill()
+    process.communicate()
+    own.unmount()
 
 
 def test_an_abandoned_read_is_not_computed_to_its_end(own: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,6 +35,8 @@ from dadafs.rpc.service import listening, unix_socket
 log = logging.getLogger(__name__)
 
 MAX_TASKS = 512  # handlers at work; pyfuse3 has 99, fewer than a hundred readers' read-ahead
+WATCH_S = 0.2  # between two looks whether it is unmounted while it answers
+FUSE_DEVICE = os.makedev(10, 229)  # /dev/fuse, see the kernel's devices.txt
 BACKGROUND = 256  # requests of read-ahead that the kernel has on its way; it has 12
 
 
@@ -79,9 +82,12 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
             nursery.start_soon(control.serve, listener)
             if metrics is not None:
                 nursery.start_soon(expose, metrics, status.metrics)
-            nursery.start_soon(_stop_at_signals)
             nursery.start_soon(_announce, config, ready)
-            await pyfuse3.main(max_tasks=MAX_TASKS)
+            async with trio.open_nursery() as answering:
+                answering.start_soon(_end_at_signals, answering.cancel_scope)
+                answering.start_soon(_end_unmounted, answering.cancel_scope)
+                await pyfuse3.main(max_tasks=MAX_TASKS)
+                answering.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
 
 
@@ -103,7 +109,29 @@ async def _announce(config: MountConfig, ready: Callable[[], None]) -> None:
     ready()
 
 
-async def _stop_at_signals() -> None:
+async def _end_at_signals(answering: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            pyfuse3.terminate()
+            answering.cancel()
+
+
+async def _end_unmounted(answering: trio.CancelScope) -> None:
+    """End what is still being answered once nobody is there to take it.
+
+    pyfuse3 waits for it: for the pages that were read ahead for a reader who was killed, long.
+    """
+    device = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if _is_fuse(fd))
+    looking = select.poll()
+    looking.register(device, 0)  # to be told of nothing but its end
+    while True:
+        await trio.sleep(WATCH_S)
+        if looking.poll(0):
+            answering.cancel()
+
+
+def _is_fuse(fd: int) -> bool:
+    """Whether this is where the kernel's requests come, which pyfuse3 keeps to itself."""
+    try:
+        return os.fstat(fd).st_rdev == FUSE_DEVICE
+    except OSError:  # that of the listing, closed by now
+        return False
