@@ -43,6 +43,7 @@ INIT = """
 set -e
 name=$1; place=$2; shift 2
 mount --make-rprivate /
+umount -l -a -t fuse.dadafs  # or mounts of this machine would not end as long as this host is there
 mount -t tmpfs tmpfs "$place"
 mkdir "$place/upper" "$place/work" "$place/root"
 mount -t overlay -o "lowerdir=/,upperdir=$place/upper,workdir=$place/work" overlay "$place/root"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import growing
 import h5py
@@ -116,9 +117,12 @@ def test_every_reader_sees_each_value_appear_and_never_a_wrong_one(
             return False  # it changed while it was read
 
     def computed() -> int:
-        found = mounted.stats()["frames_computed"]
-        assert isinstance(found, int)
-        return found
+        stats = until(all_answer, "all answer")
+        return int(stats["frames_computed"])
+
+    def all_answer() -> dict[str, Any]:
+        stats = mounted.stats()
+        return {} if None in stats["peers"] else stats
 
     until(known, "the first file is seen")
     readers = subprocess.Popen(
@@ -146,7 +150,7 @@ def test_every_reader_sees_each_value_appear_and_never_a_wrong_one(
         told = json.loads(readers.communicate("", timeout=30)[0])
     finally:
         readers.kill()
-        readers.wait()
+        readers.communicate()  # until the last of them lets go of the mount
     assert len(told) == READERS
     for one in told:
         assert one["reads"] > 10

@@ -63,6 +63,29 @@ def test_umount_of_what_is_no_mount(unmounted: Site, refused: Refused) -> None:
     assert "is not a dadafs mount" in refused(unmounted, "umount", unmounted.base / "none")
 
 
+def test_umount_of_what_another_namespace_has_too(unmounted: Site) -> None:
+    """As a container has it that was started while it was mounted."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("a mount namespace needs root")
+    unmounted.mount()
+    pid = unmounted.pid_of("mount")
+    command = ["unshare", "-m", "sh", "-c", "echo ready; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"ready\n"
+            told = unmounted.run("umount", unmounted.mnt)
+            assert told.returncode == 3
+            (line,) = told.stderr.splitlines()
+            assert f"process {other.pid}, in another mount namespace, has it too" in line
+            assert line.endswith(f"`kill {pid}` ends it for all")
+            assert not unmounted.mounted()
+            os.kill(pid, signal.SIGTERM)
+            unmounted.wait_gone()
+        finally:
+            other.kill()
+
+
 def test_umount_of_what_is_in_use_then_of_what_is_not(unmounted: Site, refused: Refused) -> None:
     unmounted.mount()
     with open(unmounted.mnt / "README.txt", "rb"):

@@ -135,6 +135,9 @@ def test_stale_mounts(monkeypatch: pytest.MonkeyPatch, code: int, stale: bool) -
     assert is_stale(Path("/mnt/a")) is stale
 
 
+BUSY = "fusermount3: failed to unmount /mnt/a: Device or resource busy\n"
+
+
 class Fusermount:
     """Stands for the program: keeps its command lines, ends as told."""
 
@@ -143,11 +146,15 @@ class Fusermount:
         self.code = 0
         self.said = ""
         self.hangs = False
+        self.busy = 0
+        """So many times at first."""
 
     def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         self.commands.append(command)
         if self.hangs:
             raise subprocess.TimeoutExpired(command, options["timeout"])
+        if len(self.commands) <= self.busy:
+            return subprocess.CompletedProcess(command, 1, "", BUSY)
         return subprocess.CompletedProcess(command, self.code, "", self.said)
 
 
@@ -155,6 +162,7 @@ class Fusermount:
 def fusermount(monkeypatch: pytest.MonkeyPatch) -> Fusermount:
     made = Fusermount()
     monkeypatch.setattr(subprocess, "run", made.run)
+    monkeypatch.setattr(module, "BUSY_S", -1.0)  # nothing is tried again
     return made
 
 
@@ -171,7 +179,7 @@ def test_detaching(fusermount: Fusermount) -> None:
     ("said", "reason"),
     [
         (
-            "fusermount3: failed to unmount /mnt/a: Device or resource busy\n",
+            BUSY,
             "/mnt/a is in use; close what has files or a shell in it, or add --lazy",
         ),
         ("fusermount3: not permitted\n", "fusermount3: not permitted"),
@@ -183,6 +191,15 @@ def test_detaching_that_fails(fusermount: Fusermount, said: str, reason: str) ->
     with pytest.raises(UsageError) as caught:
         detach(Path("/mnt/a"))
     assert str(caught.value) == reason
+
+
+def test_detaching_waits_for_who_only_looks(
+    fusermount: Fusermount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_S", 60.0)
+    fusermount.busy = 3
+    detach(Path("/mnt/a"))
+    assert fusermount.commands == [["fusermount3", "-u", "/mnt/a"]] * 4
 
 
 def test_detaching_that_hangs(fusermount: Fusermount) -> None:

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from dadafs.errors import Unreachable, UsageError
 MOUNT_TABLE = "/proc/self/mountinfo"
 FILE_SYSTEM = "fuse.dadafs"
 FUSERMOUNT_S = 10.0
+BUSY_S = 1.0  # what only looks at a mount, as df and monitors do, has done so by then
+BUSY_AGAIN_S = 0.05
 END_S = 30.0  # the processes of a mount write their last results and end: a second, if not busy
+ELSEWHERE_S = 2.0  # a mount namespace that is there for one command has gone by then
 CONNECT_S = 1.0  # a Unix socket answers at once or is not served
 STALE_S = 2.0  # the kernel answers for a process that has died at once
 STATES = {"T": "is stopped", "t": "is being traced", "D": "waits for a disk or the network"}
@@ -43,7 +47,11 @@ class Mounted:
 
 def mounts() -> list[Mounted]:
     """All dadafs mounts of this machine, in the order in which they were made."""
-    with open(MOUNT_TABLE, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
+    return _mounts_in(MOUNT_TABLE)
+
+
+def _mounts_in(path: str) -> list[Mounted]:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         lines = [line.rstrip("\n").split(" ") for line in table]  # only these are escaped in names
     found = []
     for fields in lines:
@@ -66,6 +74,21 @@ def mount_above(path: Path) -> Mounted | None:
     made = {mount.mountpoint: mount for mount in mounts()}
     above = (made[up] for way in _ways_to(path) for up in (way, *way.parents) if up in made)
     return next(above, None)
+
+
+def holder_elsewhere(mounted: Mounted) -> int | None:
+    """A process in another mount namespace, such as a container's, that has this mount too."""
+    here = os.readlink("/proc/self/ns/mnt")
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/ns/mnt") == here:
+                continue
+            there = _mounts_in(f"/proc/{pid}/mountinfo")
+        except OSError:  # it has ended, or is another user's
+            continue
+        if any(mount.device == mounted.device for mount in there):
+            return int(pid)
+    return None
 
 
 def is_stale(mountpoint: Path) -> bool:
@@ -123,15 +146,25 @@ def prepare(root: Path | None, mountpoint: Path) -> None:
 def detach(mountpoint: Path, *, lazy: bool = False) -> None:
     """Take a mount away. UsageError when it is in use and not `lazy`."""
     command = ["fusermount3", "-u", *(["-z"] if lazy else []), str(mountpoint)]
+    deadline = time.monotonic() + BUSY_S
+    while (reason := _refusal(command)) and "busy" in reason.lower():
+        if time.monotonic() > deadline:
+            line = f"{mountpoint} is in use; close what has files or a shell in it, or add --lazy"
+            raise UsageError(line)
+        time.sleep(BUSY_AGAIN_S)
+    if reason:
+        raise UsageError(reason)
+
+
+def _refusal(command: list[str]) -> str:
+    """Why fusermount3 does not do it; "" when it does. UsageError when it does not end."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FUSERMOUNT_S)
     except subprocess.TimeoutExpired:
         raise UsageError(f"{' '.join(command)} does not end") from None
-    if done.returncode:
-        reason = done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
-        if "busy" in reason.lower():
-            reason = f"{mountpoint} is in use; close what has files or a shell in it, or add --lazy"
-        raise UsageError(reason)
+    if not done.returncode:
+        return ""
+    return done.stderr.strip() or f"fusermount3 ended with {done.returncode}"
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
@@ -157,12 +190,24 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
             detach(mountpoint, lazy=True)
         if pid is None or process is None:
             return
-        patience_s = 0.0 if told_of(pid) == STATES["T"] else END_S
-        if select.select([process], [], [], patience_s)[0]:
+        going = told_of(pid) != STATES["T"]
+        if _ended(process, ELSEWHERE_S * going):
+            return
+        other = holder_elsewhere(mounted)
+        if other is not None:
+            holder = f"process {other}, in another mount namespace, has it too"
+            line = f"{mountpoint} is taken away here, but {holder}; `kill {pid}` ends it for all"
+            raise Unreachable(line)
+        if _ended(process, END_S * going):
             return
     state = told_of(pid)
     end = f"-CONT {pid}` lets it end" if state == STATES["T"] else f"-9 {pid}` ends it"
     raise Unreachable(f"{mountpoint} is taken away, but its process {pid} {state}; `kill {end}")
+
+
+def _ended(process: int, patience_s: float) -> bool:
+    """Whether the process of this descriptor ends within that time."""
+    return bool(select.select([process], [], [], patience_s)[0])
 
 
 def control_socket(mountpoint: Path) -> Path:
