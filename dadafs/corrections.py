@@ -157,6 +157,12 @@ def chosen_frames(scan: Scan, layout: Layout, correction: Correction | None) -> 
     return chosen
 
 
+def spans_of(layout: Layout, correction: Correction | None) -> list[range]:
+    """Runs of frames with those of a result, and with those of its background where it has one."""
+    background = None if correction is None else correction.background
+    return [layout.span] if background is None else [layout.span, background.frames]
+
+
 def correction_of(
     values: Mapping[str, Value], scan: Scan, supplies: Supplies, analysis: Analysis
 ) -> Correction | None:

@@ -77,6 +77,13 @@ class Layout:
         """Points of the result."""
         return self.window[2] * self.window[3]
 
+    @property
+    def span(self) -> range:
+        """The frames of the lines of the result, as they were recorded one after another."""
+        _, top, _, height = self.window
+        begin = min(self.first + top * self.horz, self.frames)
+        return range(begin, min(begin + height * self.horz, self.frames))
+
     def frames_of(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
         """The frame of each of these points (counted in C order); NO_FRAME beyond the scan."""
         left, top, width, _ = self.window

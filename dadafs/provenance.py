@@ -12,7 +12,7 @@ from analysis.definition import Analysis, Settings
 from analysis.parameters import PARAMETERS
 from analysis.plan import Plan, Roi
 from dadafs import __version__
-from dadafs.containers.base import Fact, Provenance
+from dadafs.containers.base import Fact, Provenance, plain
 from dadafs.paths import format_value
 from dadafs.planning import Layout
 from dadafs.scans.model import Scan
@@ -106,8 +106,3 @@ def _parameters(
     if settings.geometry is not None:
         for field, unit in (("distance_m", "m"), ("wavelength_nm", "nm"), ("pixel_m", "m")):
             yield Fact(field, float(getattr(settings.geometry, field)), unit, source(field))
-
-
-def plain(text: str) -> str:
-    """Without what is no Unicode: names of raw files are bytes."""
-    return text.encode(errors="replace").decode()

@@ -18,7 +18,7 @@ from analysis.planning import plan_for
 from analysis.reductions import REDUCTIONS
 from analysis.reductions.shapes import value_type
 from dadafs.containers import CONTAINERS, Container, Content, Shell
-from dadafs.containers.base import Fact, Provenance
+from dadafs.containers.base import Fact, FileTable, FrameRun, Provenance
 from dadafs.contents import (
     VIEW_PARAMETERS,
     WHEELS,
@@ -38,6 +38,7 @@ from dadafs.corrections import (
     corrections_of,
     facts,
     refusals_of,
+    spans_of,
 )
 from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
@@ -118,9 +119,18 @@ class Result:
         given = [name for name, _ in self.request.parameters]
         if self.analysis is None:
             number = self.layout.first
-            return of_frame(number, self.scan, self.settings, self.plan, given)
-        made = of_analysis(self.analysis, self.scan, self.settings, self.plan, self.layout, given)
-        return replace(made, parameters=(*made.parameters, *self.corrected))
+            made = of_frame(number, self.scan, self.settings, self.plan, given)
+        else:
+            made = of_analysis(
+                self.analysis, self.scan, self.settings, self.plan, self.layout, given
+            )
+        scan, spans = self.scan, spans_of(self.layout, self.correction)
+        return replace(
+            made,
+            parameters=(*made.parameters, *self.corrected),
+            files=FileTable(scan.files, scan.name_bytes) if scan.files else None,
+            frames=tuple(FrameRun(span.start, len(span)) for span in spans),
+        )
 
     @property
     def chosen(self) -> list[Chosen]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol, TypeAlias
@@ -11,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.plan import Plan
+from dadafs.scans.model import SourceFile
 
 LONGEST_SCALE = 1 << 14  # 128 KiB; a longer axis has no scale
+UNUSED = 255
+"""Of a frame that a result is not made of; of others `analysis.reductions.Status`."""
 MAX_WHOLE = 1 << 25  # numbers, 256 MB: of what has to be held in memory before its first byte
 
 
@@ -53,6 +57,61 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class FileTable:
+    """The files of a scan by name and identity, as columns one after another.
+
+    How large it is, is known; what is in it is asked for when it is read.
+    """
+
+    count: int
+    name_bytes: int
+    """Of the longest name."""
+
+    def columns(self) -> Iterator[tuple[str, np.dtype[Any], int]]:
+        """Name, type and first byte of each column."""
+        at = 0
+        for name, kind in (
+            ("name", f"S{self.name_bytes}"),
+            ("size_bytes", "<i8"),
+            ("mtime_ns", "<i8"),
+            ("inode", "<u8"),
+        ):
+            dtype = np.dtype(kind)
+            yield name, dtype, at
+            at += self.count * dtype.itemsize
+            at += -at % 8
+
+    @property
+    def size(self) -> int:
+        """Bytes of all columns."""
+        *_, (_, dtype, begin) = self.columns()
+        return begin + self.count * dtype.itemsize
+
+    def encode(self, files: Sequence[SourceFile]) -> bytes:
+        """The columns of these files, `count` of them."""
+        assert len(files) == self.count
+        told = {
+            "name": [plain(os.fsdecode(file.name)).encode() for file in files],
+            "size_bytes": [file.identity.size for file in files],
+            "mtime_ns": [file.identity.mtime_ns for file in files],
+            "inode": [file.identity.inode for file in files],
+        }
+        data = bytearray(self.size)
+        for name, dtype, begin in self.columns():
+            column = np.array(told[name], dtype).tobytes()
+            data[begin : begin + len(column)] = column
+        return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRun:
+    """Consecutive frames of a scan, with those in it that a result is made of."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """How a result came about."""
 
@@ -60,6 +119,10 @@ class Provenance:
     """Program, version, scan, analysis, definition, pass."""
     parameters: tuple[Fact, ...] = ()
     """All of them, defaults of scan and analysis filled in."""
+    files: FileTable | None = None
+    """Of the scan; None where nobody knows them."""
+    frames: tuple[FrameRun, ...] = ()
+    """Of the result itself, then of its background where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +205,35 @@ class Items:
     """How many bytes."""
 
 
-Part: TypeAlias = bytes | Items
+@dataclass(frozen=True, slots=True)
+class Annex:
+    """Bytes behind the items that are made when they are read."""
+
+    frames: int | None
+    """What became of the frames of that run of the provenance, a byte each, see `UNUSED`; None:
+    the table of files."""
+    size: int
+    """How many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """Bytes of an annex."""
+
+    annex: Annex
+    start: int
+    stop: int
+
+
+Part: TypeAlias = bytes | Items | Extract
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
     """A container around an array that is not there yet.
 
-    The file is blocks of equally many items, each behind its head, then `suffix`. Most have one
-    block. Items are numbers, each encoded by itself, in C order or in `order`.
+    The file is blocks of equally many items, each behind its head, then `suffix`, then `tail`.
+    Most have one block. Items are numbers, each encoded by itself, in C order or in `order`.
     """
 
     heads: tuple[bytes, ...]
@@ -164,6 +247,7 @@ class Shell:
     whole: bool = False
     """The items are single bytes, and each depends on all numbers of the array: `encode` takes
     them all, in C order, and returns all items."""
+    tail: tuple[bytes | Annex, ...] = ()
 
     @property
     def prefix(self) -> bytes:
@@ -178,7 +262,8 @@ class Shell:
     @property
     def size(self) -> int:
         """Of the whole file."""
-        return sum(map(len, self.heads)) + self.array_bytes + len(self.suffix)
+        around = (*self.heads, self.suffix, *self.tail)
+        return self.array_bytes + sum(map(_size, around))
 
     def parts(self, offset: int, stop: int) -> Iterator[Part]:
         """What the bytes `[offset, stop)` of the file are, in order; nothing beyond its end."""
@@ -194,13 +279,20 @@ class Shell:
                 skip = begin - first * self.item_bytes
                 yield Items(number * block + first, number * block + last, skip, end - begin)
             at += block * self.item_bytes
-        if at < stop and offset < at + len(self.suffix):
-            yield self.suffix[max(offset - at, 0) : stop - at]
+        for piece in (self.suffix, *self.tail):
+            begin, end = max(offset - at, 0), min(stop - at, _size(piece))
+            if begin < end:
+                yield Extract(piece, begin, end) if isinstance(piece, Annex) else piece[begin:end]
+            at += _size(piece)
 
     def items(self, offset: int, stop: int) -> tuple[int, int]:
         """The items, from first to last, that the bytes `[offset, stop)` are made of."""
         found = [part for part in self.parts(offset, stop) if isinstance(part, Items)]
         return (found[0].start, found[-1].stop) if found else (0, 0)
+
+
+def _size(piece: bytes | Annex) -> int:
+    return piece.size if isinstance(piece, Annex) else len(piece)
 
 
 def _anything(content: Content) -> str | None:
@@ -222,6 +314,11 @@ class Container:
     """Whether it tells how the result came about."""
     picture: bool = False
     """Whether it has colours instead of numbers: one channel, and a `View`."""
+
+
+def plain(text: str) -> str:
+    """Without what is no Unicode: names of raw files are bytes."""
+    return text.encode(errors="replace").decode()
 
 
 def plain_bytes(dtype: np.dtype[Any]) -> Encode:

@@ -55,7 +55,8 @@ class Group:
 
 
 def prefix(root: Group, array_bytes: int) -> bytes:
-    """The file up to its array, which begins on a page and ends the file."""
+    """The file up to its array, which begins on a page and ends the file; several datasets may lie
+    in it."""
     texts: dict[str, int] = {}
     for text in _attribute_texts(root):
         texts.setdefault(text, len(texts) + 1)
@@ -100,7 +101,8 @@ class _Writer:
             assert node.dtype is not None
             shape, datatype, begin = node.shape, _datatype(node.dtype), 0
         size = prod(shape) * struct.unpack_from("<I", datatype, 4)[0]
-        layout = bytes([3, 1]) + struct.pack("<QQ", begin, size)
+        place = struct.pack("<Q", begin) if size else _NOWHERE  # all that the library takes
+        layout = bytes([3, 1]) + place + struct.pack("<Q", size)
         address = self._header(
             [
                 (_LAYOUT, layout),  # the first: its place is known, see below
@@ -110,7 +112,7 @@ class _Writer:
                 *attributes,
             ]
         )
-        if node.begin is not None:
+        if node.begin is not None and size:
             self.arrays.append((address + 16 + 8 + 2, node.begin))
         return address
 
@@ -167,7 +169,11 @@ def _text(text: str) -> tuple[tuple[int, ...], bytes, bytes]:
     others take its bytes as they are.
     """
     data = text.encode() or b"\0"
-    return (), bytes([0x13, 1, 0, 0]) + struct.pack("<I", len(data)), data
+    return (), _fixed(len(data)), data
+
+
+def _fixed(size: int) -> bytes:
+    return bytes([0x13, 1, 0, 0]) + struct.pack("<I", size)
 
 
 def _heap(texts: Mapping[str, int]) -> bytes:
@@ -192,12 +198,14 @@ def _dataspace(shape: tuple[int, ...]) -> bytes:
 
 
 def _datatype(dtype: np.dtype[Any]) -> bytes:
-    """Little endian floats and integers."""
+    """Little endian floats and integers, texts of fixed length as `_text` has them."""
     size = dtype.itemsize
     bits = 8 * size
     if dtype.kind == "f":
         mantissa, exponent, bias = _FLOAT_FIELDS[size]
         properties = struct.pack("<HHBBBBI", 0, bits, mantissa, exponent, 0, mantissa, bias)
         return bytes([0x11, 0x20, bits - 1, 0]) + struct.pack("<I", size) + properties
+    if dtype.kind == "S":
+        return _fixed(size)
     signed = 8 if dtype.kind == "i" else 0
     return bytes([0x10, signed, 0, 0]) + struct.pack("<IHH", size, 0, bits)

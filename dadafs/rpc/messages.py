@@ -17,6 +17,7 @@ from dadafs.scans.model import (
     Monitor,
     Resolved,
     Scan,
+    SourceFile,
 )
 
 
@@ -39,6 +40,14 @@ class ListRaw(Request[tuple[Entry, ...]], frozen=True):
 
     path: bytes
     reply: ClassVar[type] = tuple[Entry, ...]
+
+
+class Identify(Request[tuple[SourceFile, ...]], frozen=True):
+    """To the server: the files that a scan is made of. Stale where it is of another version."""
+
+    path: bytes
+    version: str
+    reply: ClassVar[type] = tuple[SourceFile, ...]
 
 
 class Describe(Request[Scan], frozen=True):

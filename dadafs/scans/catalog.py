@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from posixpath import relpath
 from typing import TypeVar
 
 import msgspec
@@ -23,10 +24,12 @@ from dadafs.scans.model import (
     DataFile,
     Entry,
     FrameSlice,
+    Identity,
     Mask,
     Monitor,
     Resolved,
     Scan,
+    SourceFile,
 )
 from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
 from dadafs.scans.owners import common_mode
@@ -49,8 +52,10 @@ class State(msgspec.Struct, frozen=True):
     files: ScanFiles
     attributes: Attributes
     """Of the scan's directory."""
+    members: tuple[SourceFile, ...]
+    """All files, those included that only the master names."""
     digest: str
-    """Of the identities of all files."""
+    """Of their names and identities."""
 
 
 class Known:
@@ -190,6 +195,16 @@ class Catalog:
         """The data files of a scan and how complete they are. NoSuchScan."""
         return self._read(path, lambda known, _: _series(known).data_files())
 
+    def files(self, path: bytes, version: str) -> tuple[SourceFile, ...]:
+        """The files that this version of a scan is made of. NoSuchScan, Stale."""
+
+        def answer(known: Known, state: State) -> tuple[SourceFile, ...]:
+            if version != _version(known, state):
+                raise Stale(f"{show(path)} has changed since it was opened")
+            return state.members
+
+        return self._read(path, answer)
+
     def _files(self, path: bytes) -> ScanFiles:
         """The names of the files of a scan. NoSuchScan."""
         parent, name = split(path)
@@ -227,14 +242,15 @@ class Catalog:
             entries = self._entries(path, files)
             if not entries:
                 raise NoSuchScan(f"the files of {show(path)} are gone")
-            digest = self._digest(entries, known.elsewhere)
+            members = self._members(split(path)[0], entries, known.elsewhere)
+            digest = _digest(members)
             linked = self._attributes(known.elsewhere)
             attributes = _of_scan([*(entry.attributes for entry in entries), *linked])
             if known.state is None or (known.state.digest, known.state.attributes) != (
                 digest,
                 attributes,
             ):
-                known.state = State(files, attributes, digest)
+                known.state = State(files, attributes, members, digest)
             now = self._clock()
             known.look_again_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
             return known.state
@@ -248,19 +264,21 @@ class Catalog:
                 continue
         return found
 
-    def _digest(self, entries: Sequence[Entry], elsewhere: Sequence[bytes]) -> str:
-        """Of the identities of a scan's files, those included that only its master names."""
-        hasher = blake2b(digest_size=16)
+    def _members(
+        self, directory: bytes, entries: Sequence[Entry], elsewhere: Sequence[bytes]
+    ) -> tuple[SourceFile, ...]:
+        """The files of a scan in that directory, those included that only its master names."""
+        members = []
         for entry in entries:
             of = entry.attributes
-            hasher.update(b"%b\0%d %d %d\0" % (entry.name, of.size, of.mtime_ns, of.inode))
+            members.append(SourceFile(entry.name, Identity(of.size, of.mtime_ns, of.inode)))
         for path in elsewhere:
             try:
-                one = self._tree.identity(path)
+                identity = self._tree.identity(path)
             except DadaError:
                 continue
-            hasher.update(b"/%b\0%d %d %d\0" % (path, one.size, one.mtime_ns, one.inode))
-        return hasher.hexdigest()
+            members.append(SourceFile(relpath(b"/" + path, b"/" + directory), identity))
+        return tuple(members)
 
     def _read(self, path: bytes, answer: Callable[[Known, State], T]) -> T:
         """Let `answer` see the contents of a scan, alone, read anew if its files have changed."""
@@ -300,7 +318,9 @@ class Catalog:
         version = _version(known, state)
         found = (version, state.attributes, len(series.problems), known.notes.mtime_ns)
         if known.scan is None or known.scan_of != found:
-            scan = describe(path, version, state.attributes, known.contents, known.notes)
+            scan = describe(
+                path, version, state.attributes, state.members, known.contents, known.notes
+            )
             known.scan, known.scan_of = _dated(scan, known, state.digest), found
         return known.scan
 
@@ -332,6 +352,14 @@ def _version(known: Known, state: State) -> str:
     if _series(known).recounted:
         parts.append("counted")
     return "-".join(parts)
+
+
+def _digest(members: Sequence[SourceFile]) -> str:
+    hasher = blake2b(digest_size=16)
+    for one in members:
+        of = one.identity
+        hasher.update(b"%b\0%d %d %d\0" % (one.name, of.size, of.mtime_ns, of.inode))
+    return hasher.hexdigest()
 
 
 def _weight(known: Known) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -11,7 +12,7 @@ from dadafs.scans.geometry import settle
 from dadafs.scans.imageseries import ImageSeries
 from dadafs.scans.index import FrameIndexer
 from dadafs.scans.masters import Link, Master, read_master
-from dadafs.scans.model import Attributes, Scan
+from dadafs.scans.model import Attributes, Scan, SourceFile
 from dadafs.scans.names import ScanFiles, join, show, split
 from dadafs.scans.rasters import rastered
 from dadafs.scans.series import Series, links_by_number
@@ -99,7 +100,12 @@ def _name(link: Link) -> str:
 
 
 def describe(
-    path: bytes, version: str, attributes: Attributes, contents: Contents, notes: Notes
+    path: bytes,
+    version: str,
+    attributes: Attributes,
+    files: Sequence[SourceFile],
+    contents: Contents,
+    notes: Notes,
 ) -> Scan:
     """All there is to know about a scan. What the data files say goes before the master's word."""
     master, series = contents.master, contents.series
@@ -139,6 +145,8 @@ def describe(
         path=path,
         version=version,
         attributes=msgspec.structs.replace(attributes, mtime_ns=newest),
+        files=len(files),
+        name_bytes=max(len(file.name) for file in files),
         frames=series.frames,
         height=series.height,
         width=series.width,

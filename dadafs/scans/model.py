@@ -25,6 +25,14 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     inode: int
 
 
+class SourceFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that a scan is made of."""
+
+    name: bytes
+    """Relative to the directory of the scan."""
+    identity: Identity
+
+
 class Attributes(msgspec.Struct, frozen=True, array_like=True):
     """What `stat` says of an entry."""
 
@@ -87,6 +95,10 @@ class Scan(msgspec.Struct, frozen=True):
     """Of its files' identities and of what metadata beside them says: changes when these do."""
     attributes: Attributes
     """Of the scan's directory; mtime the newest of its files'."""
+    files: int = 0
+    """How many files it is made of."""
+    name_bytes: int = 0
+    """Of the longest of their names."""
     frames: int = 0
     """Frames recorded or announced, whichever is more; 0 where the scan is unreadable."""
     height: int = 0

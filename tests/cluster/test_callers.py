@@ -39,6 +39,7 @@ from dadafs.rpc.messages import (
     AskReport,
     Describe,
     FindResults,
+    Identify,
     KeepResults,
     List,
     ListDataFiles,
@@ -265,6 +266,7 @@ def test_paths_that_lead_out(guarded: Daemon, authority: Path, raw: Path, path: 
         List(path),
         ListRaw(path),
         Describe(path),
+        Identify(path, ""),
         ListDataFiles(path),
         Locate(path, 0, 1, ""),
         Locate(path, 0, 1 << 62, ""),
@@ -305,6 +307,7 @@ def samples() -> list[bytes]:
             List(b""),
             ListRaw(b"s"),
             Describe(b"s"),
+            Identify(b"s", ""),
             ListDataFiles(b"s"),
             Locate(b"s", 0, 16, ""),
             ReadFragments(b"plain.txt", identity, 0, 1),
@@ -349,6 +352,7 @@ def odd(chance: random.Random) -> bytes:
         makers = [
             *(partial(kind, path()) for kind in (Resolve, List, ListRaw, Describe, ListDataFiles)),
             lambda: Locate(path(), number(), number(), text()),
+            lambda: Identify(path(), text()),
         ]
     return framed(encode_request(chance.choice(makers)()))
 

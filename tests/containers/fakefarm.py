@@ -24,7 +24,7 @@ from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.locator import Locator
 from dadafs.planning import Patch
 from dadafs.requests import Result, concrete, grammar, shell_of
-from dadafs.scans.model import Attributes, FrameSlice, Raster, Scan
+from dadafs.scans.model import Attributes, FrameSlice, Identity, Raster, Scan, SourceFile
 
 GRAMMAR = grammar()
 HEIGHT, WIDTH = 11, 9
@@ -35,6 +35,8 @@ def scan_of(frames: int = 12, horz: int = 4, vert: int = 3, **other: Any) -> Sca
     about = Attributes("directory", 0, 0, 0o755, 0, 0, 0)
     fields: dict[str, Any] = {
         "path": b"dir/scan42",
+        "files": 7,
+        "name_bytes": 13,
         "frames": frames,
         "height": HEIGHT,
         "width": WIDTH,
@@ -51,6 +53,14 @@ def result_of(path: str, scan: Scan) -> Result:
     """What a path within the scan means."""
     node = GRAMMAR.parse([part.encode() for part in path.split("/")])
     return concrete(cast(Any, node), scan)
+
+
+def files_of(scan: Scan) -> tuple[SourceFile, ...]:
+    """As many as it says, with names of different lengths."""
+    return tuple(
+        SourceFile(b"n" * max(scan.name_bytes - number, 1), Identity(number, -number, 2**64 - 1))
+        for number in range(scan.files)
+    )
 
 
 @dataclass
@@ -98,6 +108,9 @@ class FakeLocator:
 
     async def portion(self, scan: Scan, runs: list[Patch]) -> FrameSlice:
         return FrameSlice(runs[0].first, runs[-1].first + runs[-1].count - runs[0].first, ())
+
+    async def files(self, scan: Scan) -> tuple[SourceFile, ...]:
+        return files_of(scan)
 
     def forget(self, scan: Scan) -> None: ...
 

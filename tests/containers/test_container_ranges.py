@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadafs.containers import CONTAINERS
+from dadafs.containers.base import Annex
 from dadafs.errors import NoSuchPath
 from dadafs.requests import concrete, shell_of
 
@@ -90,7 +91,16 @@ def test_ranges_beside_the_numbers_compute_nothing(
         assert await file.at_hand(offset, start - offset)
         assert len(await file.read(offset, start - offset)) == start - offset
         end = start + shell.array_bytes + sum(map(len, shell.heads[1:]))
-        await file.read(end, len(shell.suffix))
+        assert len(await file.read(end, len(shell.suffix))) == len(shell.suffix)
+        end += len(shell.suffix)
+        for piece in shell.tail:
+            computed = isinstance(piece, Annex) and piece.frames is not None
+            size = piece.size if isinstance(piece, Annex) else len(piece)
+            at = data.draw(st.integers(0, size))
+            if not computed:
+                assert await file.at_hand(end + at, size - at)
+                assert len(await file.read(end + at, size - at)) == size - at
+            end += size
 
     trio.run(check)
     assert farm.asked == set()

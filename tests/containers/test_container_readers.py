@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import trio
-from fakefarm import array_in, matlab, read_all, result_of, scan_of
+from fakefarm import array_in, files_of, matlab, read_all, result_of, scan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -87,6 +87,28 @@ def test_h5_tells_where_it_comes_from() -> None:
             "pixel_m": 75e-6,
         }
         assert process["parameters/qmin"].attrs["units"] == "1/nm"
+
+
+def test_h5_tells_files_and_frames() -> None:
+    scan = scan_of(10, 4, 3, files=3, name_bytes=5)
+    data = trio.run(read_all, "sum/region=1,1,2,2.h5", scan)
+    with h5py.File(io.BytesIO(data), "r") as file:
+        process = file["entry/process"]
+        files = {name: column[()].tolist() for name, column in process["files"].items()}
+        of = files_of(scan)
+        assert files == {
+            "name": [one.name for one in of],
+            "size_bytes": [one.identity.size for one in of],
+            "mtime_ns": [one.identity.mtime_ns for one in of],
+            "inode": [one.identity.inode for one in of],
+        }
+        status = process["frame_status"]
+        assert status.attrs["first_frame"] == 4  # of the second line
+        assert status[()].tolist() == [255, 0, 0, 255, 255, 0]
+        assert "background_frame_status" not in process
+    data = trio.run(read_all, "composite/horz=4/vert=4/region=0,3,4,1.h5", scan)
+    with h5py.File(io.BytesIO(data), "r") as file:  # beyond the last frame
+        assert file["entry/process/frame_status"][()].tolist() == []
 
 
 def test_equal_results_are_equal_files() -> None:

@@ -194,7 +194,12 @@ def test_hdf5_tools_list_and_dump_h5(scan: Path, stem: str) -> None:
     shape = ", ".join(map(str, expected.shape))
     assert f"/entry/result/{name}" in listed
     assert f"Dataset {{{shape}}}" in listed
-    run("h5dump", path)
+    dumped = run("h5dump", path).decode()
+    for file in (scan / "raw").iterdir():
+        assert f'"{file.name}' in dumped
+        assert f"{file.stat().st_mtime_ns}" in dumped
+    assert "background_frame_status" not in dumped
+    assert 'DATASET "frame_status"' in dumped
     command = ["h5dump", "-d", f"/entry/result/{name}", "-b", "LE", "-o", "/dev/stdout"]
     assert expected.tobytes() in run(*command, path)
 

@@ -1,4 +1,4 @@
-"""How a result came about: in NAME.json, in attributes, and the same in h5."""
+"""How a result came about: in NAME.json and in attributes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 from mounting import Site, contents
 
@@ -50,28 +49,6 @@ def test_json_names_files_parameters_and_their_sources(shared: Site, raster: Sca
         assert told_of["inode"] == of.st_ino
     assert told["frames"]["used"] == 143
     assert (told["missing"], told["corrupt"]) == ([], [])
-
-
-def test_h5_and_json_tell_the_same(shared: Site, raster: ScanMade) -> None:
-    told = account(shared.mnt / "raster/orientation/rmax=9/order=snake.json")
-    with h5py.File(shared.mnt / "raster/orientation/rmax=9/order=snake.h5", "r") as file:
-        process = file["entry/process"]
-        for name, item in process.items():
-            if isinstance(item, h5py.Dataset) and name != "problems":
-                assert told[name] == item.asstr()[()]
-        inside = {
-            name: (
-                item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()],
-                item.attrs.get("units"),
-                item.attrs.get("source"),
-            )
-            for name, item in process["parameters"].items()
-        }
-    listed = {
-        name: (of["value"], of.get("unit"), of.get("source"))
-        for name, of in told["parameters"].items()
-    }
-    assert inside == listed
 
 
 def test_frames_that_are_missing_or_corrupt_are_listed(shared: Site) -> None:

@@ -218,6 +218,22 @@ def test_every_frame_is_found_in_its_place(root: Path, tree: RawTree, catalog: C
             catalog.slice(b"scan42", first, count)
 
 
+def test_files_are_those_of_one_version(root: Path, catalog: Catalog, clock: Clock) -> None:
+    write_scan(root)
+    version = catalog.scan(b"scan42").version
+    before = catalog.files(b"scan42", version)
+    assert [one.name for one in before] == [one.name for one in catalog.raw_files(b"scan42")]
+    rewrite(root / "scan42_data_000002.h5", frames=frames_from(0, 2), low=5)
+    assert catalog.files(b"scan42", version) == before  # nothing else is known yet
+    clock.now += 1.5
+    with pytest.raises(Stale, match="scan42 has changed since it was opened"):
+        catalog.files(b"scan42", version)
+    after = catalog.files(b"scan42", catalog.scan(b"scan42").version)
+    assert {old.name for old, new in zip(before, after, strict=True) if old != new} == {
+        b"scan42_data_000002.h5"
+    }
+
+
 def test_version_changes_with_any_file(root: Path, catalog: Catalog, clock: Clock) -> None:
     write_scan(root)
     versions = [catalog.scan(b"scan42").version]

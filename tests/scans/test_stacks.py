@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from scanfiles import BITSHUFFLE, SHAPE, frames_from, read_slice, write_scan
 
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.model import Raster
+from dadafs.scans.model import Identity, Raster
 from dadafs.scans.tree import RawTree
 
 
@@ -126,6 +126,12 @@ def test_virtual_master(root: Path, tree: RawTree, catalog: Catalog) -> None:
         for number, frame in frames.items():
             assert_array_equal(frame, file["/entry/data/data"][number])
     assert [one.state for one in catalog.data_files(b"v")] == ["present", "present", "missing"]
+    files = {one.name: one.identity for one in catalog.files(b"v", scan.version)}
+    assert set(files) == {b"v_master.h5", b"b.h5", b"sub/a.h5"}
+    assert (scan.files, scan.name_bytes) == (3, len("v_master.h5"))
+    for name, identity in files.items():
+        of = (root / name.decode()).stat()
+        assert identity == Identity(of.st_size, of.st_mtime_ns, of.st_ino)
 
 
 def test_virtual_lines(root: Path, tree: RawTree, catalog: Catalog) -> None:

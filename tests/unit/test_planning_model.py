@@ -218,3 +218,17 @@ def test_portions_of_a_large_scan_keep_peers_busy() -> None:
     assert sum(sizes) == 100_000
     assert max(sizes) <= planning.LARGEST_PORTION
     assert len(sizes) >= planning.PORTIONS
+
+
+@settings(deadline=None, derandomize=True)
+@given(cases())
+def test_frames_of_a_result_lie_in_its_span(case: Case) -> None:
+    layout = case.layout
+    frames = layout.frames_of(np.arange(layout.points))
+    used = np.unique(frames[frames != NO_FRAME])
+    span = np.arange(layout.span.start, layout.span.stop)
+    if layout.window[2] == layout.horz:
+        assert np.array_equal(used, span)
+    else:
+        assert np.isin(used, span).all()
+        assert len(span) <= layout.window[3] * layout.horz

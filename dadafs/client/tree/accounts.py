@@ -21,11 +21,10 @@ from dadafs.cache.values import SUM_BYTES, patch_statuses, pattern_statuses
 from dadafs.client.farming.farm import Farm
 from dadafs.client.tree.inventory import Inventories, Need, Part, parts_of
 from dadafs.client.upstream.link import Link
-from dadafs.containers.base import Fact
+from dadafs.containers.base import Fact, plain
 from dadafs.planning import PATCH_FRAMES
-from dadafs.provenance import plain
 from dadafs.requests import Result
-from dadafs.scans.model import Entry
+from dadafs.scans.model import SourceFile
 
 STATE, PROGRESS, PROVENANCE = (
     b"user.dadafs.state",
@@ -139,14 +138,14 @@ class Accounts:
         own, *background = [
             await self._frames(result, need) for need in await self._inventories.of(result)
         ]
-        files = await self._link.raw_files(result.scan.path)
+        files = await self._link.files(result.scan)
         return {
             **{fact.name: fact.value for fact in provenance.facts if fact.name != "problems"},
             "parameters": {fact.name: _told(fact) for fact in provenance.parameters},
             **own,
             **({"background_frames": background[0]} if background else {}),
             "problems": [plain(problem) for problem in result.scan.problems],
-            "files": [_file(entry) for entry in files],
+            "files": [_file(file) for file in files],
         }
 
     async def _frames(self, result: Result, need: Need) -> dict[str, Any]:
@@ -228,7 +227,7 @@ def _told(fact: Fact) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value != ""}
 
 
-def _file(entry: Entry) -> dict[str, Any]:
-    of = entry.attributes
-    name = plain(os.fsdecode(entry.name))
+def _file(file: SourceFile) -> dict[str, Any]:
+    of = file.identity
+    name = plain(os.fsdecode(file.name))
     return {"name": name, "size_bytes": of.size, "mtime_ns": of.mtime_ns, "inode": of.inode}

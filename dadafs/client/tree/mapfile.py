@@ -15,7 +15,8 @@ from dadafs.cache.values import PatchValues
 from dadafs.client.farming.farm import Wanted
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.once import Once
-from dadafs.corrections import Background, Correction
+from dadafs.containers.base import UNUSED
+from dadafs.corrections import Background, Chosen, Correction
 from dadafs.errors import BadData, Stale
 from dadafs.planning import (
     NO_FRAME,
@@ -27,10 +28,13 @@ from dadafs.planning import (
     piece_of,
     stitch,
 )
+from dadafs.scans.model import Scan
 
 SLICE_BYTES = 48 << 20  # of values on the way: those of a map of 10^6 points by their moments
 FINISHED_BYTES = 4 << 20  # of values made quantities at a time: 15 ms of the dearest, symmetry
 BACKGROUND_BYTES = 64 << 20  # of values that are averaged at a time
+
+UNSEEN = 254  # of a frame that nobody has asked for
 
 
 class MapFile(ResultFile):
@@ -43,10 +47,14 @@ class MapFile(ResultFile):
     _subtrahend: NDArray[np.float64] | None = None
     """The mean parts of the background, when they are known."""
     _averaging: Once[None, NDArray[np.float64]]
+    _known: dict[int, NDArray[np.uint8]]
+    """What became of the frames of each run of the provenance, as far as it was seen; only of
+    those that were asked for."""
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
         self._averaging = Once()
+        self._known = {}
 
     async def _has(self, start: int, stop: int) -> bool:
         correction = self._result.correction
@@ -71,9 +79,59 @@ class MapFile(ResultFile):
             finished.append(self._finish(need.patches[batch], raw, good, background))
             status.append(good)
             await trio.lowlevel.checkpoint()
-        self._report_needed(need, np.concatenate(status))
+        good = np.concatenate(status)
+        self._report_needed(need, good)
+        self._see(0, need.patches, good)
         whole = finished[0] if len(finished) == 1 else np.concatenate(finished, axis=1)
         return stitch(need, whole)
+
+    async def _has_status(self, number: int, start: int, stop: int) -> bool:
+        patches = self._unseen(number, start, stop)
+        wanted = await self._wanted(self._chosen[number].scan, patches) if patches else []
+        return all(self._farm.at_hand(one) is not None for one in wanted)
+
+    async def _status(self, number: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """Who reads all of a file has seen the frames with their numbers."""
+        patches = self._unseen(number, start, stop)
+        at_once = self._patches_in(SLICE_BYTES)
+        for begin in range(0, len(patches), at_once):
+            batch = patches[begin : begin + at_once]
+            try:
+                wanted = await self._wanted(self._chosen[number].scan, batch)
+                values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
+            except Stale:
+                self._forget()
+                raise
+            self._see(number, batch, np.concatenate([one.status for one in values]))
+        return self._known[number][start:stop]
+
+    def _unseen(self, number: int, start: int, stop: int) -> list[Patch]:
+        """The patches of those frames that no read has come across."""
+        frames = start + np.flatnonzero(self._seen(number)[start:stop] == UNSEEN)
+        first = self._result.content.provenance.frames[number].first
+        return self._chosen[number].layout.patches_of(first + frames)
+
+    def _seen(self, number: int) -> NDArray[np.uint8]:
+        """What is known of the frames of a run."""
+        if number not in self._known:
+            run = self._result.content.provenance.frames[number]
+            layout = self._chosen[number].layout
+            frames = layout.frames_of(np.arange(layout.points, dtype=np.int64))
+            known = np.full(run.count, UNUSED, np.uint8)
+            known[frames[frames != NO_FRAME] - run.first] = UNSEEN
+            self._known[number] = known
+        return self._known[number]
+
+    def _see(self, number: int, patches: list[Patch], status: NDArray[np.uint8]) -> None:
+        """Note what became of the frames of some patches, for containers that tell it."""
+        if not self._shell.tail:
+            return
+        known = self._seen(number)
+        at = frames_in(patches) - self._result.content.provenance.frames[number].first
+        within = (at >= 0) & (at < len(known))
+        at, status = at[within], status[within]
+        used = known[at] != UNUSED
+        known[at[used]] = status[used]
 
     def _slice_numbers(self) -> int:
         """So many that the values they are made of take no more than SLICE_BYTES."""
@@ -89,7 +147,9 @@ class MapFile(ResultFile):
         """Have the next patches computed, so that peers are busy between two reads."""
         value_bytes = int(np.prod(self._result.value_shape)) * self._result.value_dtype.itemsize
         patches = self._farm.look_ahead(PATCH_FRAMES * value_bytes)
-        start, _ = self._range(offset, 1)
+        start, end = self._range(offset, self._shell.size)
+        if start == end:  # no numbers follow
+            return
         stop = start + patches * PATCH_FRAMES * self._result.layout.cell_size
         stop = min(stop, self._result.content.count)
         first, last = self._asked
@@ -112,8 +172,11 @@ class MapFile(ResultFile):
             need = piece(self._result.layout, start, stop)
         else:
             need = piece_of(self._result.layout, order(start, stop))
-        slices = await self._locator.slices(self._result.scan, need.patches)
-        return need, [self._want(one, per_frame=True) for one in slices]
+        return need, await self._wanted(self._result.scan, need.patches)
+
+    async def _wanted(self, scan: Scan, patches: list[Patch]) -> list[Wanted]:
+        slices = await self._locator.slices(scan, patches)
+        return [self._want(one, per_frame=True) for one in slices]
 
     def _finish(
         self,
@@ -136,6 +199,10 @@ class MapFile(ResultFile):
             finished = corrected(result.analysis.additive, parts, result.settings, background)
         finished[:, status != Status.OK] = np.nan
         return finished
+
+    @cached_property
+    def _chosen(self) -> list[Chosen]:
+        return self._result.chosen
 
     @cached_property
     def _factors(self) -> NDArray[np.float64] | None:
@@ -174,10 +241,10 @@ class MapFile(ResultFile):
         patches = layout.patches_of(every)
         for begin in range(0, len(patches), at_once):
             batch = patches[begin : begin + at_once]
-            slices = await self._locator.slices(background.scan, batch)
-            wanted = [self._want(one, per_frame=True) for one in slices]
+            wanted = await self._wanted(background.scan, batch)
             values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
             raw, status = joined(values, self._result.value_shape, self._result.value_dtype)
+            self._see(1, batch, status)
             frames = frames_in(batch)
             asked = (frames >= every[0]) & (frames <= every[-1])
             self._report(

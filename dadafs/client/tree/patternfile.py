@@ -20,6 +20,7 @@ from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.locator import Locator
 from dadafs.client.upstream.once import Once
 from dadafs.containers import Shell
+from dadafs.containers.base import UNUSED, FrameRun
 from dadafs.corrections import Chosen
 from dadafs.errors import BadData, Stale
 from dadafs.keys import pattern_key
@@ -49,6 +50,8 @@ class PatternFile(ResultFile):
         self._store = store
         self._computing: Once[None, NDArray[Any]] = Once()
         self._whole: NDArray[Any] | None = None
+        self._seen: list[NDArray[np.uint8]] = []
+        """When `_whole` is known: what became of the frames of each run of the provenance."""
 
     async def _has(self, start: int, stop: int) -> bool:
         if self._whole is None:
@@ -56,12 +59,19 @@ class PatternFile(ResultFile):
             merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
             known = [one for one in merged if one is not None]
             if len(known) == len(merged) and self._whole is None:
-                self._whole = await trio.to_thread.run_sync(self._finish, known)
+                await self._take(known)
         return self._whole is not None
 
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
         whole = await self._computing.get(None, lambda: self._whole, self._compute)
         return whole[start:stop]
+
+    async def _has_status(self, number: int, start: int, stop: int) -> bool:
+        return await self._has(0, 0)
+
+    async def _status(self, number: int, start: int, stop: int) -> NDArray[np.uint8]:
+        await self._numbers(0, 0)
+        return self._seen[number][start:stop]
 
     async def ahead(self, offset: int) -> None:
         """All of it is computed at once."""
@@ -80,6 +90,12 @@ class PatternFile(ResultFile):
             plan = await self._plan(chosen)
             merged = await trio.to_thread.run_sync(self._recall, plan)
             known.append(merged or await self._merged(plan))
+        return await self._take(known)
+
+    async def _take(self, known: Sequence[Merged]) -> NDArray[Any]:
+        """Make the numbers of the file of what its frames add up to."""
+        runs = self._result.content.provenance.frames
+        self._seen = [one.status_in(run) for one, run in zip(known, runs, strict=False)]
         self._whole = await trio.to_thread.run_sync(self._finish, known)
         return self._whole
 
@@ -196,6 +212,12 @@ class Merged:
     """Of each frame."""
     totals: NDArray[np.uint64]
     """The layers."""
+
+    def status_in(self, run: FrameRun) -> NDArray[np.uint8]:
+        """Of each frame of a run that holds these, UNUSED of the others."""
+        status = np.full(run.count, UNUSED, np.uint8)
+        status[self.plan.frames() - run.first] = self.status
+        return status
 
     def factor(self) -> NDArray[np.float64] | None:
         """What scales a mean over these frames to the mean monitor (1,): sums over sums."""

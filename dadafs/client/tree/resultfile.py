@@ -17,6 +17,7 @@ from dadafs.client.farming.farm import Farm, Job, Wanted
 from dadafs.client.upstream.locator import Locator
 from dadafs.client.upstream.once import Once
 from dadafs.containers import Items, Shell
+from dadafs.containers.base import Extract
 from dadafs.contents import is_settled
 from dadafs.errors import ComputationFailed
 from dadafs.keys import patch_key
@@ -50,6 +51,8 @@ class ResultFile(ABC):
         self._settled = is_settled(result.content)
         self._body: bytes | None = None
         """All items, where each depends on the whole array."""
+        self._files: bytes | None = None
+        """The table of the scan's files, once it was read."""
         self._once: Once[str, bool] = Once()
 
     @abstractmethod
@@ -61,10 +64,23 @@ class ResultFile(ABC):
         """The numbers `[start, stop)` in the order of the file: C order, unless the shell has one
         of its own."""
 
+    @abstractmethod
+    async def _has_status(self, number: int, start: int, stop: int) -> bool:
+        """Whether `_status` of the same needs no computing."""
+
+    @abstractmethod
+    async def _status(self, number: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """What became of the frames `[start, stop)`, counted within that run of the provenance's
+        frames: `Status`, or UNUSED."""
+
     async def at_hand(self, offset: int, size: int) -> bool:
         """Whether this range can be read without computing."""
         start, stop = self._range(offset, size)
-        return start >= stop or self._body is not None or await self._has(start, stop)
+        if start < stop and self._body is None and not await self._has(start, stop):
+            return False
+        parts = self._shell.parts(offset, offset + size)
+        extracts = [part for part in parts if isinstance(part, Extract)]
+        return all([await self._has_extract(one) for one in extracts])
 
     async def read(self, offset: int, size: int) -> bytes:
         """A piece of the file, computed if need be."""
@@ -72,6 +88,8 @@ class ResultFile(ABC):
         for part in self._shell.parts(offset, min(offset + size, self._shell.size)):
             if isinstance(part, Items):
                 pieces.append(await self._encoded(part))
+            elif isinstance(part, Extract):
+                pieces.append(await self._extract(part))
             elif self._settled:
                 pieces.append(part)
             else:
@@ -88,6 +106,19 @@ class ResultFile(ABC):
             return self._body[part.start : part.stop]
         items = shell.encode(await self._numbers(part.start, part.stop), part.start)
         return items if len(items) == part.size else items[part.skip : part.skip + part.size]
+
+    async def _has_extract(self, part: Extract) -> bool:
+        number = part.annex.frames
+        return number is None or await self._has_status(number, part.start, part.stop)
+
+    async def _extract(self, part: Extract) -> bytes:
+        if part.annex.frames is not None:
+            return (await self._status(part.annex.frames, part.start, part.stop)).tobytes()
+        if self._files is None:
+            table = self._result.content.provenance.files
+            assert table is not None
+            self._files = table.encode(await self._locator.files(self._result.scan))
+        return self._files[part.start : part.stop]
 
     async def _make(self) -> bool:
         """All items, in a thread: a large picture takes a second."""

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import trio
 
 from dadafs.client.upstream.once import Once
-from dadafs.errors import DadaError, NoSuchPath, Unreachable
+from dadafs.errors import DadaError, NoSuchPath, Stale, Unreachable
 from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import (
     AskReport,
     Describe,
+    Identify,
     List,
     ListDataFiles,
     ListRaw,
@@ -27,7 +28,16 @@ from dadafs.rpc.messages import (
     Resolve,
 )
 from dadafs.rpc.pool import Pool
-from dadafs.scans.model import DataFile, Entry, FrameSlice, Mask, Monitor, Resolved, Scan
+from dadafs.scans.model import (
+    DataFile,
+    Entry,
+    FrameSlice,
+    Mask,
+    Monitor,
+    Resolved,
+    Scan,
+    SourceFile,
+)
 
 R = TypeVar("R")
 FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's own timeout too
@@ -54,8 +64,10 @@ class _Answer:
         match self.value:
             case Mask(pixels=held) | Monitor(values=held):
                 return len(held) // ENTRY_BYTES
+            case tuple():
+                return len(self.value)
             case _:
-                return len(self.names)
+                return 0
 
 
 class Link:
@@ -118,6 +130,14 @@ class Link:
         if found is None:
             raise NoSuchPath(f"{os.fsdecode(path)} has no raw file {os.fsdecode(name)!r}")
         return found
+
+    async def files(self, scan: Scan) -> tuple[SourceFile, ...]:
+        """The files that a scan is made of. Stale where it is of another version now."""
+        try:
+            return await self._remembered(Identify(scan.path, scan.version))
+        except Stale:
+            self.forget(scan.path)
+            raise
 
     async def scan(self, path: bytes) -> Scan:
         """All about the scan at `path`. NoSuchScan."""

@@ -9,7 +9,7 @@ from dadafs.client.upstream.link import Link
 from dadafs.client.upstream.once import Once
 from dadafs.errors import Stale
 from dadafs.planning import Patch
-from dadafs.scans.model import FrameSlice, Scan
+from dadafs.scans.model import FrameSlice, Scan, SourceFile
 from dadafs.scans.slices import concatenated, cut
 
 BLOCK_FRAMES = 4096  # 64 patches, about 50 kB a block: one call to the server a minute of computing
@@ -42,6 +42,10 @@ class Locator:
                 pieces.append(Patch(begin, stop - begin))
                 begin = stop
         return concatenated(await self.slices(scan, pieces))
+
+    async def files(self, scan: Scan) -> tuple[SourceFile, ...]:
+        """All the files that a scan is made of. Errors are the server's."""
+        return await self._link.files(scan)
 
     def forget(self, scan: Scan) -> None:
         """Drop what is known of a scan whose files have changed."""
