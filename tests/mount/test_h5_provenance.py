@@ -136,10 +136,9 @@ def test_frames_found_bad_are_told_whoever_asks_first(shared: Site, faulty: Scan
 
 def test_files_are_told_and_nothing_is_computed(shared: Site, raster: ScanMade) -> None:
     path = shared.mnt / "raster/dpc/rmin=7/full.h5"
-    with shared.computing(frames=0):
-        with h5py.File(path, "r") as file:
-            files = file["entry/process/files"]
-            names, inodes = files["name"][()], files["inode"][()]
+    with shared.computing(frames=0), h5py.File(path, "r") as file:
+        files = file["entry/process/files"]
+        names, inodes = files["name"][()], files["inode"][()]
     told = {name.decode(): inode for name, inode in zip(names, inodes, strict=True)}
     assert told == {
         file.name: file.stat().st_ino for file in [*raster.data_files, raster.master] if file
