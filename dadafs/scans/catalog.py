@@ -15,10 +15,11 @@ import msgspec
 
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, NoSuchScan, Stale
-from dadafs.scans.correcting import Corrections
+from dadafs.scans.beside.correcting import Corrections
+from dadafs.scans.beside.sidecars import Notes, Sidecars
 from dadafs.scans.describing import AnySeries, Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
-from dadafs.scans.index import FrameIndexer
+from dadafs.scans.frames.index import FrameIndexer
 from dadafs.scans.model import (
     Attributes,
     DataFile,
@@ -33,7 +34,6 @@ from dadafs.scans.model import (
 )
 from dadafs.scans.names import ScanFiles, group, join, scan_of, show, split
 from dadafs.scans.owners import common_mode
-from dadafs.scans.sidecars import Notes, Sidecars
 from dadafs.scans.tree import RawTree
 
 DIRECTORY_BYTES = 4096

@@ -8,15 +8,15 @@ from typing import TypeAlias
 import msgspec
 
 from dadafs.errors import DadaError
-from dadafs.scans.geometry import settle
-from dadafs.scans.imageseries import ImageSeries
-from dadafs.scans.index import FrameIndexer
-from dadafs.scans.masters import Link, Master, read_master
+from dadafs.scans.beside.sidecars import Notes
+from dadafs.scans.frames.imageseries import ImageSeries
+from dadafs.scans.frames.index import FrameIndexer
+from dadafs.scans.frames.series import Series, links_by_number
+from dadafs.scans.metadata.geometry import settle
+from dadafs.scans.metadata.masters import Link, Master, read_master
+from dadafs.scans.metadata.rasters import rastered
 from dadafs.scans.model import Attributes, Scan, SourceFile
 from dadafs.scans.names import ScanFiles, join, show, split
-from dadafs.scans.rasters import rastered
-from dadafs.scans.series import Series, links_by_number
-from dadafs.scans.sidecars import Notes
 from dadafs.scans.tree import RawTree
 
 NAMES_SHOWN = 3  # of files that are missing

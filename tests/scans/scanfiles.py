@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.decode import decode
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.frames.slices import chunks
 from dadafs.scans.model import FrameSlice
-from dadafs.scans.slices import chunks
 from dadafs.scans.tree import RawTree
 
 SHAPE = (6, 5)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from analysis.codec import Codec, Filter
 from dadafs.errors import BadData
-from dadafs.scans import decode as module
-from dadafs.scans.decode import decode
+from dadafs.scans.formats import decode as module
+from dadafs.scans.formats.decode import decode
 
 SHAPE = (21, 23)  # no multiple of 8 pixels: bitshuffle leaves a rest
 PIPELINES: Mapping[str, Mapping[str, Any]] = {

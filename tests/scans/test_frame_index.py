@@ -18,9 +18,9 @@ from scanfiles import BITSHUFFLE, DATASET, SHAPE, frames_from, rewrite, write_da
 from analysis.codec import Codec, Filter
 from dadafs.cache.store import Store
 from dadafs.errors import NoSuchPath, Stale
-from dadafs.scans import hdf5
-from dadafs.scans.decode import decode
-from dadafs.scans.index import FileIndex, FrameIndexer, Unreadable, _check_place
+from dadafs.scans.formats import hdf5
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.frames.index import FileIndex, FrameIndexer, Unreadable, _check_place
 from dadafs.scans.model import NO_CHUNK
 from dadafs.scans.tree import RawTree
 

@@ -14,10 +14,10 @@ import tifffile
 from metadatafiles import fio, poni, spec
 from scanfiles import frames_from, write_data, write_scan
 
+from dadafs.scans.beside.commands import parse
+from dadafs.scans.beside.overrides import TABLES, merged, read_overrides
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.commands import parse
 from dadafs.scans.model import Raster
-from dadafs.scans.overrides import TABLES, merged, read_overrides
 
 MESH = "mesh stx 0 10 4 sty 0 4 1 0.02"
 WAVELENGTH = "/entry/instrument/beam/incident_wavelength"

@@ -12,10 +12,10 @@ from scanfiles import Clock, frames_from, read_slice, write_data, write_scan
 
 from analysis.plan import Geometry
 from dadafs.errors import Stale
+from dadafs.scans.beside.overrides import read_overrides
+from dadafs.scans.beside.poni import read_poni
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.model import Raster, Scan
-from dadafs.scans.overrides import read_overrides
-from dadafs.scans.poni import read_poni
 from dadafs.scans.tree import RawTree
 
 SCAN = b"a/b/scan42"

@@ -29,10 +29,10 @@ from analysis.plan import Geometry
 from dadafs.errors import BadData, NoSuchPath, Stale
 from dadafs.keys import patch_key
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.counts import as_counts
-from dadafs.scans.decode import decode
-from dadafs.scans.images import FORMATS, MAX_FILE_BYTES, read_image
-from dadafs.scans.slices import chunks, cut
+from dadafs.scans.formats.counts import as_counts
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.formats.images import FORMATS, MAX_FILE_BYTES, read_image
+from dadafs.scans.frames.slices import chunks, cut
 from dadafs.scans.tree import RawTree
 
 PILATUS = """\

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadafs.scans.layout import Count, Part, counted, regular
+from dadafs.scans.metadata.layout import Count, Part, counted, regular
 
 
 def test_regular_layout() -> None:

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from scanfiles import DATASET, SHAPE, SPECIFIC, frames_from, write_data, write_master
 
 from analysis.plan import Geometry, unpack_mask
-from dadafs.scans.masters import Link, read_master
+from dadafs.scans.metadata.masters import Link, read_master
 from dadafs.scans.tree import RawTree
 
 NAME = "s_master.h5"

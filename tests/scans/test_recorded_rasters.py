@@ -12,7 +12,7 @@ from metadatafiles import fio, spec
 from scanfiles import Clock, frames_from, write_data, write_master, write_scan
 
 from dadafs.cache.store import Store
-from dadafs.scans import spec as spec_module
+from dadafs.scans.beside import spec as spec_module
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.model import Axis, Raster
 from dadafs.scans.tree import RawTree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dadafs.scans.commands import parse
+from dadafs.scans.beside.commands import parse
 from dadafs.scans.model import Axis
 
 

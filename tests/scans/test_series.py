@@ -20,11 +20,12 @@ from scanfiles import (
 )
 
 from dadafs.errors import Stale
-from dadafs.scans import masters, series
 from dadafs.scans.catalog import Catalog
-from dadafs.scans.index import FrameIndexer
+from dadafs.scans.frames import series
+from dadafs.scans.frames.index import FrameIndexer
+from dadafs.scans.frames.series import links_by_number
+from dadafs.scans.metadata import masters
 from dadafs.scans.names import ScanFiles
-from dadafs.scans.series import links_by_number
 from dadafs.scans.tree import RawTree
 
 S = b"scan42"

@@ -78,7 +78,7 @@ def bare_rate(raw: Path, name: str, threads: int | None = None) -> float:
     from dadafs.cache.store import Store
     from dadafs.requests import concrete, grammar
     from dadafs.scans.catalog import Catalog
-    from dadafs.scans.slices import chunks
+    from dadafs.scans.frames.slices import chunks
     from dadafs.scans.tree import RawTree
 
     with TemporaryDirectory(prefix="dadafs-bench-index-") as index:

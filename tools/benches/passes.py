@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from analysis.reductions import REDUCTIONS
-from dadafs.scans.decode import decode
+from dadafs.scans.formats.decode import decode
 from tools.benches.sources import Source
 from tools.benches.stopwatch import Pass
 from tools.eiger_files import DATASET

@@ -30,9 +30,9 @@ from dadafs.client.computing.flatfield import read_flatfield
 from dadafs.errors import BadData, NoSuchPath, Unreachable, UsageError
 from dadafs.rpc.messages import AskPart, AskReport, PartFacts, ReadRaw
 from dadafs.rpc.pool import Pool
-from dadafs.scans.decode import decode
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.frames.slices import chunks
 from dadafs.scans.model import ChunkRun
-from dadafs.scans.slices import chunks
 
 PATIENCE_S = 3600.0  # for a part that has to be computed first; the mount gives up on stall
 TOLERANCE = 1e-9  # relative, of floats; a sum over 4M pixels in another order differs by 1e-12

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from dadafs.client.computing.sources import Chunks
 from dadafs.errors import BadData, ComputationFailed, Stale
-from dadafs.scans.decode import decode
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.frames.slices import LENGTH_BYTES
+from dadafs.scans.frames.slices import chunks as places
 from dadafs.scans.model import ChunkRun
-from dadafs.scans.slices import LENGTH_BYTES
-from dadafs.scans.slices import chunks as places
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -36,8 +36,8 @@ from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import AskReport, Compute, Report
 from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
+from dadafs.scans.frames.slices import LENGTH_BYTES, listed
 from dadafs.scans.model import ChunkRun, FrameSlice
-from dadafs.scans.slices import LENGTH_BYTES, listed
 
 R = TypeVar("R")
 log = logging.getLogger(__name__)

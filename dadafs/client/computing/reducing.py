@@ -15,9 +15,9 @@ from analysis.reductions import Prepared, Status
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from dadafs.client.computing.sources import Chunks, RunReader
 from dadafs.errors import BadData, ComputationFailed
-from dadafs.scans.decode import decode
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.frames.slices import chunks as places
 from dadafs.scans.model import ChunkRun, FrameSlice
-from dadafs.scans.slices import chunks as places
 
 log = logging.getLogger(__name__)
 

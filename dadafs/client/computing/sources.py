@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dadafs.client.upstream.fragments import FragmentCache, cut
 from dadafs.errors import NoSuchPath, Stale
 from dadafs.fragments import FRAGMENT_BYTES
+from dadafs.scans.frames.slices import limited
 from dadafs.scans.model import NO_CHUNK, ChunkRun, FrameSlice
-from dadafs.scans.slices import limited
 from dadafs.scans.tree import RawTree, identity_of
 
 BATCH_FRAMES = 64  # fetched before they are computed: 18 MB of Eiger 4M

@@ -38,7 +38,7 @@ from dadafs.errors import (
     Unforeseen,
     Unreachable,
 )
-from dadafs.scans.slices import listed
+from dadafs.scans.frames.slices import listed
 
 __all__ = ["Computer", "Farm", "Job", "Ticket", "Values", "Wanted"]
 

@@ -9,8 +9,8 @@ from dadafs.client.upstream.link import Link
 from dadafs.client.upstream.once import Once
 from dadafs.errors import Stale
 from dadafs.planning import Patch
+from dadafs.scans.frames.slices import concatenated, cut
 from dadafs.scans.model import FrameSlice, Scan, SourceFile
-from dadafs.scans.slices import concatenated, cut
 
 BLOCK_FRAMES = 4096  # 64 patches, about 50 kB a block: one call to the server a minute of computing
 BLOCKS = 64  # about 3 MB

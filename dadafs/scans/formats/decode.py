@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
 from dadafs.errors import BadData
-from dadafs.scans import images
+from dadafs.scans.formats import images
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 LZF, BLOSC, ZSTD = 32000, 32001, 32015

@@ -7,7 +7,7 @@ from collections import deque
 import h5py
 from h5py import h5d, h5g, h5l, h5o
 
-from dadafs.scans import hdf5
+from dadafs.scans.formats import hdf5
 from dadafs.scans.names import show
 
 USUAL = (b"/entry/data/data", b"/entry/instrument/detector/data", b"/entry/data/data_000001")

@@ -14,17 +14,17 @@ import msgspec
 
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath
-from dadafs.scans import overrides
-from dadafs.scans.columns import Column, fio_column, spec_column
+from dadafs.scans.beside import overrides
+from dadafs.scans.beside.columns import Column, fio_column, spec_column
+from dadafs.scans.beside.fio import READ_BYTES, Recorded, read_fio
+from dadafs.scans.beside.overrides import Given, Section
+from dadafs.scans.beside.poni import READ_BYTES as PONI_BYTES
+from dadafs.scans.beside.poni import Poni, read_poni
+from dadafs.scans.beside.spec import place_of, read_spec
 from dadafs.scans.directories import Directories
-from dadafs.scans.fio import READ_BYTES, Recorded, read_fio
 from dadafs.scans.kept import Kept
 from dadafs.scans.model import Identity
 from dadafs.scans.names import join, show, split
-from dadafs.scans.overrides import Given, Section
-from dadafs.scans.poni import READ_BYTES as PONI_BYTES
-from dadafs.scans.poni import Poni, read_poni
-from dadafs.scans.spec import place_of, read_spec
 from dadafs.scans.tree import RawTree, identity_of
 
 KEPT = 2000  # of parsed files: about 1 kB each

@@ -10,12 +10,12 @@ import numpy as np
 from analysis.plan import pack_mask, unpack_mask
 from dadafs.errors import NoSuchPath
 from dadafs.paths import INSIDE, nearest
-from dadafs.scans.columns import Column
+from dadafs.scans.beside.columns import Column
+from dadafs.scans.beside.masks import read_mask
+from dadafs.scans.beside.sidecars import Sidecars, upwards
 from dadafs.scans.kept import Kept
-from dadafs.scans.masks import read_mask
 from dadafs.scans.model import Mask, Monitor, Scan
 from dadafs.scans.names import MASKS, join, show, split
-from dadafs.scans.sidecars import Sidecars, upwards
 from dadafs.scans.tree import RawTree, identity_of
 
 KEPT = 256  # a mask packs to some kB

@@ -8,10 +8,10 @@ from itertools import pairwise
 import h5py
 from h5py import h5d, h5g, h5s
 
-from dadafs.scans import hdf5
-from dadafs.scans.layout import Part
+from dadafs.scans.formats import hdf5
+from dadafs.scans.formats.stacks import USUAL, default_paths
+from dadafs.scans.metadata.layout import Part
 from dadafs.scans.names import show
-from dadafs.scans.stacks import USUAL, default_paths
 
 MAX_SOURCES = 100_000
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dadafs.cache.store import Store
-from dadafs.scans.commands import Command, parse
-from dadafs.scans.fio import Recorded
+from dadafs.scans.beside.commands import Command, parse
+from dadafs.scans.beside.fio import Recorded
 from dadafs.scans.model import Identity
 
 PIECE_BYTES = 1 << 20

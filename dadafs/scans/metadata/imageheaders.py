@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from analysis.plan import Geometry
-from dadafs.scans.images import HEADER_BYTES
-from dadafs.scans.masters import Master
+from dadafs.scans.formats.images import HEADER_BYTES
+from dadafs.scans.metadata.masters import Master
 
 NUMBER = rb"([-+0-9.eE]+)"
 PILATUS = {  # `# Detector_distance 0.5 m`, as the camera server writes it into CBF files

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from dadafs.scans.commands import Command, parse
+from dadafs.scans.beside.commands import Command, parse
 from dadafs.scans.model import Axis
 
 READ_BYTES = 1 << 18  # comments and parameters are at the top

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from dadafs.scans.fio import Recorded
+from dadafs.scans.beside.fio import Recorded
+from dadafs.scans.beside.overrides import Given
+from dadafs.scans.beside.sidecars import Notes
 from dadafs.scans.model import Axis, Raster
-from dadafs.scans.overrides import Given
-from dadafs.scans.sidecars import Notes
 
 
 class Rastered(msgspec.Struct, frozen=True):

@@ -9,12 +9,12 @@ import numpy as np
 
 from analysis.codec import Codec
 from dadafs.errors import BadData, DadaError, Stale
-from dadafs.scans.imageheaders import header_facts
-from dadafs.scans.images import MAX_FILE_BYTES, codec_for, plain, read_image
-from dadafs.scans.masters import Master
+from dadafs.scans.formats.images import MAX_FILE_BYTES, codec_for, plain, read_image
+from dadafs.scans.frames.series import WIDEST_GAP
+from dadafs.scans.metadata.imageheaders import header_facts
+from dadafs.scans.metadata.masters import Master
 from dadafs.scans.model import ChunkRun, DataFile, FrameSlice, Identity
 from dadafs.scans.names import ScanFiles, join, number_of, show
-from dadafs.scans.series import WIDEST_GAP
 from dadafs.scans.tree import RawTree, identity_of
 
 TRIED = 4  # files until one tells what frames look like

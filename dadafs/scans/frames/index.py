@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from analysis.codec import Codec
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath, Stale
-from dadafs.scans import hdf5
-from dadafs.scans.decode import MAX_FRAME_BYTES
+from dadafs.scans.formats import hdf5
+from dadafs.scans.formats.decode import MAX_FRAME_BYTES
+from dadafs.scans.formats.stacks import find_stack
+from dadafs.scans.frames.slices import LENGTH_BYTES, OFFSET_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
 from dadafs.scans.names import show, split
-from dadafs.scans.slices import LENGTH_BYTES, OFFSET_BYTES
-from dadafs.scans.stacks import find_stack
 from dadafs.scans.tree import RawTree, identity_of
 
 MAX_FRAMES = 1 << 24  # of one file: 200 MB of index

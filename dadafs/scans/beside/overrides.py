@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dadafs.scans.commands import MAX_POINTS
+from dadafs.scans.beside.commands import MAX_POINTS
 
 NAME = b"geometry.toml"
 READ_BYTES = 1 << 16

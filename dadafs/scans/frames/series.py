@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dadafs.errors import DadaError, NoSuchPath, Stale
-from dadafs.scans.index import FileIndex, FrameIndexer
-from dadafs.scans.layout import Count, Counted, Part, Regular, counted, placed, regular
-from dadafs.scans.masters import MAX_ANNOUNCED, Link
+from dadafs.scans.frames.index import FileIndex, FrameIndexer
+from dadafs.scans.metadata.layout import Count, Counted, Part, Regular, counted, placed, regular
+from dadafs.scans.metadata.masters import MAX_ANNOUNCED, Link
 from dadafs.scans.model import ChunkRun, DataFile, FrameSlice
 from dadafs.scans.names import ScanFiles, join, number_of, show, split
 from dadafs.scans.tree import RawTree

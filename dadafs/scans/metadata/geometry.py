@@ -11,8 +11,8 @@ import math
 import msgspec
 
 from analysis.plan import Geometry
-from dadafs.scans.masters import TOLERANCE, Master, outside, within
-from dadafs.scans.sidecars import Notes
+from dadafs.scans.beside.sidecars import Notes
+from dadafs.scans.metadata.masters import TOLERANCE, Master, outside, within
 
 UNITS = {"distance_m": "m", "wavelength_nm": "nm", "pixel_m": "m"}
 WRITTEN = {"pixel_m": "pixel_um"}  # as geometry.toml has it

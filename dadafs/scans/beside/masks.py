@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dadafs.errors import BadData, NoSuchPath
-from dadafs.scans import hdf5
-from dadafs.scans.images import MAX_FILE_BYTES, read_pixels
+from dadafs.scans.formats import hdf5
+from dadafs.scans.formats.images import MAX_FILE_BYTES, read_pixels
 from dadafs.scans.names import HDF5_MASKS
 
 MAX_OBJECTS = 1000  # of an HDF5 file that are looked at for its only image

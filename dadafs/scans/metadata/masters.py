@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from analysis.codec import Codec
 from analysis.plan import Geometry, pack_mask
 from dadafs.errors import BadData, DadaError
-from dadafs.scans import hdf5
-from dadafs.scans.decode import decode
-from dadafs.scans.layout import Part
+from dadafs.scans.formats import hdf5
+from dadafs.scans.formats.decode import decode
+from dadafs.scans.metadata.layout import Part
+from dadafs.scans.metadata.virtual import grid, sources, virtual_stack
 from dadafs.scans.model import ChunkRun, Flat, Identity
 from dadafs.scans.names import show, split
 from dadafs.scans.tree import RawTree, identity_of
-from dadafs.scans.virtual import grid, sources, virtual_stack
 
 DATA = b"/entry/data"
 DETECTOR = b"/entry/instrument/detector/"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import Codec, Filter
 from dadafs.errors import BadData
-from dadafs.scans.counts import as_counts
+from dadafs.scans.formats.counts import as_counts
 
 FORMATS = {"cbf": 0x10001, "edf": 0x10002, "tif": 0x10003}
 """Numbers of stages that no HDF5 filter has: these have 16 bits."""

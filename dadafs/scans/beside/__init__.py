@@ -1,0 +1,1 @@
+"""Files beside a scan that tell about it, or correct it."""

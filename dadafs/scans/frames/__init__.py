@@ -1,0 +1,1 @@
+"""Where the chunk of each frame lies."""

@@ -1,0 +1,1 @@
+"""What all accounts of a scan together say: its frames, its raster, its geometry."""
