@@ -275,7 +275,7 @@ def _layout(
     if region is not None and (region.x + region.w > horz or region.y + region.h > vert):
         raise NoSuchPath(
             f"region={format_value(region)} reaches beyond the raster"
-            f" ({horz} points per line, {vert} lines)"
+            f" ({horz} points per line, {vert} lines){_withheld_raster(values, scan)}"
         )
     return Layout(scan.frames, horz, vert, first, snake, channels, cell, region=region)
 
@@ -315,6 +315,12 @@ def _because(settings: Settings, scan: Scan) -> str:
     if settings.geometry is None and (settings.qmin is not None or settings.qmax is not None):
         reasons.append(scan.withheld.get("geometry"))
     return "".join(f" ({reason})" for reason in dict.fromkeys(reasons) if reason)
+
+
+def _withheld_raster(values: Mapping[str, Value], scan: Scan) -> str:
+    """Why the scan's own raster is not known, where the path gives none."""
+    reason = scan.withheld.get("raster", "")
+    return f" ({reason})" if reason and not {"horz", "vert"} & values.keys() else ""
 
 
 def _first(values: Mapping[str, Value], scan: Scan) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scans"))
+
 from mounting import Site, fuse_missing, site
 
 from tools.scan_maker import ScanMade, make_scan

@@ -73,6 +73,34 @@ def test_the_refusal_of_the_page(root: Path, catalog: Catalog) -> None:
     assert found[1] in catalog.scan(b"a").problems[0]
 
 
+@pytest.mark.parametrize(
+    ("beamline", "log"), [("P10", "newfile.dat"), ("P10", "sample_00042.fio"), ("ID13", ".dat")]
+)
+def test_the_layouts_of_the_page(root: Path, catalog: Catalog, beamline: str, log: str) -> None:
+    page = (DOCS / "detectors.md").read_text()
+    blocks = re.findall(r"\*\*(\w+) \(.*?`([^`]+)/`.*?```\n(.*?)```", page, re.DOTALL)
+    (path, picture), *_ = [
+        (p, text) for name, p, text in blocks if name == beamline and log in text
+    ]
+    above: list[str] = []
+    for line in picture.splitlines():
+        name = line.strip()
+        above[(len(line) - len(name)) // 2 :] = [name]
+        place = root.joinpath(*above)
+        if name.endswith("/"):
+            place.mkdir()
+        elif name.endswith("_master.h5"):
+            write_scan(place.parent, name.removesuffix("_master.h5"), counts=(10,))
+        elif name.endswith((".dat", ".fio")):
+            place.write_text(fio(MESH) if name.endswith(".fio") else spec((42, MESH)))
+        else:
+            assert place.exists()  # written with its master
+    raster = catalog.scan(path.encode()).raster
+    assert raster is not None
+    assert (raster.horz, raster.vert) == (5, 2)
+    assert log in raster.source
+
+
 def with_wavelength(root: Path) -> None:
     write_scan(root)
     with h5py.File(root / "scan42_master.h5", "a") as file:
@@ -102,6 +130,12 @@ CONTRADICTIONS: dict[str, Callable[[Path], None]] = {
     "several PONI files": lambda root: with_files(root, {}, a__poni=poni(), b__poni=poni()),
     "a SPEC file and a FIO file": lambda root: with_files(
         root, {}, scan__dat=spec((42, MESH)), scan42__fio=fio("mesh stx 0 10 1 sty 0 4 4 0.02")
+    ),
+    "a SPEC file and a FIO file, order": lambda root: with_files(
+        root, {}, scan__dat=spec((42, MESH)), scan42__fio=fio(MESH + " True")
+    ),
+    "a SPEC file and a FIO file, motors": lambda root: with_files(
+        root, {}, scan__dat=spec((42, MESH.replace("10 4", "20 4"))), scan42__fio=fio(MESH)
     ),
     "more frames than points": lambda root: with_files(
         root, {}, scan__dat=spec((42, "mesh x 0 10 2 y 0 4 1 0.02"))

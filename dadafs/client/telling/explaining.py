@@ -40,6 +40,7 @@ def _result(shown: str, result: Result, cost: Cost) -> str:
     for fact in result.corrected:
         lines.append(f"  correct   {fact.name} = {fact.value} ({fact.source})")
     lines.append(f"  file      {shell.size} bytes, {result.container.extension}")
+    lines += [f"  problem   {problem}" for problem in scan.problems]
     lines += _work(cost)
     return "\n".join(lines) + "\n"
 

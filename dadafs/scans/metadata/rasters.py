@@ -9,6 +9,7 @@ import msgspec
 from dadafs.scans.beside.fio import Recorded
 from dadafs.scans.beside.overrides import Given
 from dadafs.scans.beside.sidecars import Notes
+from dadafs.scans.metadata.masters import TOLERANCE
 from dadafs.scans.model import Axis, Raster
 
 
@@ -34,7 +35,7 @@ def rastered(
 
     `grid` is points and lines of a dataset with an axis for each.
     """
-    told = _commanded(notes.recorded, frames)
+    told = _commanded(notes.recorded, frames, ordered="order" in notes.given)
     if told.raster is None and not told.withheld and grid is not None:
         told = msgspec.structs.replace(
             told, raster=Raster(*grid, source="the shape of the dataset: lines x points")
@@ -43,12 +44,13 @@ def rastered(
     if told.raster is None and not told.withheld and triggered is not None:
         if frames <= triggered.horz * triggered.vert:
             told = msgspec.structs.replace(told, raster=triggered)
-    elif told.raster is not None and triggered is not None:
+    elif triggered is not None and not notes.given.keys() & {"horz", "vert"}:
         told = _compared(told, triggered)
-    return _overridden(told, notes.given, frames)
+    return _placed(_overridden(told, notes.given, frames), notes.recorded, frames)
 
 
-def _commanded(recorded: tuple[Recorded, ...], frames: int) -> Rastered:
+def _commanded(recorded: tuple[Recorded, ...], frames: int, *, ordered: bool) -> Rastered:
+    """What the logs say. `ordered`: the user says in which order, whatever they say."""
     problems = [line for one in recorded for line in one.problems]
     found: list[tuple[Recorded, Raster]] = []
     for one in recorded:
@@ -59,6 +61,14 @@ def _commanded(recorded: tuple[Recorded, ...], frames: int) -> Rastered:
     if not found:
         return Rastered(problems=tuple(problems))
     first, raster = found[0]
+    snake = next((one for one, _ in found if one.snake), None)
+    silent = next((one for one, _ in found if not one.snake), None)
+    if snake is not None and silent is not None and not ordered:
+        raster = msgspec.structs.replace(raster, order="snake")
+        problems.append(
+            f"the order is snake in {snake.source}, but not in {silent.source}: snake is used; give"
+            " order=, or [raster] in geometry.toml"
+        )
     withheld = ""
     for other, another in found[1:]:
         if (another.horz, another.vert) != (raster.horz, raster.vert):
@@ -78,7 +88,7 @@ def _commanded(recorded: tuple[Recorded, ...], frames: int) -> Rastered:
         problems.append(withheld)
     return Rastered(
         None if withheld else raster,
-        first.axes,
+        (),
         first.command.text,
         first.source,
         tuple(problems),
@@ -100,7 +110,8 @@ def _triggered(metadata: Mapping[str, str | int | float | None]) -> Raster | Non
 
 def _compared(told: Rastered, triggered: Raster) -> Rastered:
     raster = told.raster
-    assert raster is not None
+    if raster is None:
+        return told
     same = (triggered.horz, triggered.vert) == (raster.horz, raster.vert)
     if same or triggered.horz * triggered.vert != raster.horz * raster.vert:
         return told
@@ -139,15 +150,54 @@ def _overridden(told: Rastered, given: Mapping[str, Given], frames: int) -> Rast
     source = ", ".join(given[key].source for key in keys)
     if base is not None and not ("horz" in given and "vert" in given):
         source += f"; {base.source}"
-    axes = told.axes
-    if told.command and base is not None and (horz, vert) != (base.horz, base.vert):
-        axes = ()
     return msgspec.structs.replace(
         told,
         raster=Raster(horz, vert, order, source, first),  # type: ignore[arg-type]
-        axes=axes,
         problems=problems,
     )
+
+
+def _placed(told: Rastered, recorded: tuple[Recorded, ...], frames: int) -> Rastered:
+    """Add the motors, of the logs that have just this raster; none where these contradict."""
+    if told.raster is None:
+        return told
+    shape = (told.raster.horz, told.raster.vert)
+    fitting = [
+        one
+        for one in recorded
+        if one.command is not None and one.axes and one.command.shape_for(frames) == shape
+    ]
+    # Where a relative scan began may be in one log only.
+    fitting.sort(key=lambda one: any(axis.relative for axis in one.axes))
+    for other in fitting[1:]:
+        if not _same(fitting[0].axes, other.axes):
+            line = (
+                f"the motors are {_words(fitting[0].axes)} in {fitting[0].source} and"
+                f" {_words(other.axes)} in {other.source}: lines and points are counted"
+            )
+            return msgspec.structs.replace(told, problems=(*told.problems, line))
+    return msgspec.structs.replace(told, axes=fitting[0].axes) if fitting else told
+
+
+def _same(axes: tuple[Axis, ...], others: tuple[Axis, ...]) -> bool:
+    """Whether these are the same motors, and went as far."""
+    if len(axes) != len(others):
+        return False
+    for one, other in zip(axes, others, strict=True):
+        (start, end), (other_start, other_end) = _ends(one), _ends(other)
+        shift = 0.0 if one.relative == other.relative else start - other_start
+        off = max(abs(start - other_start - shift), abs(end - other_end - shift))
+        if one.motor != other.motor or off > TOLERANCE * abs(end - start):
+            return False
+    return True
+
+
+def _words(axes: tuple[Axis, ...]) -> str:
+    return ", ".join("{} {:g} to {:g}".format(one.motor, *_ends(one)) for one in axes)
+
+
+def _ends(axis: Axis) -> tuple[float, float]:
+    return axis.start or 0.0, axis.end or 0.0
 
 
 def _whole(given: Mapping[str, Given], key: str) -> int | None:
