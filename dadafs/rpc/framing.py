@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import trio
 
+from dadafs.blocks import advanced
 from dadafs.errors import ProtocolError
 
 HEAD = struct.Struct("<4sIQ")
@@ -43,12 +44,26 @@ class Limits:
 REQUEST_LIMITS = Limits(header_bytes=16 << 20, payload_bytes=0)
 
 
+Payload: TypeAlias = "bytes | bytearray | memoryview | Sequence[memoryview]"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message: its msgpack header and its raw payload."""
 
     header: bytes | bytearray
-    payload: bytes | bytearray | memoryview = b""
+    payload: Payload = b""
+
+    def pieces(self) -> Sequence[memoryview]:
+        """The payload as it lies in memory, by bytes: a view of wider items counts those."""
+        if isinstance(self.payload, bytes | bytearray | memoryview):
+            return [memoryview(self.payload).cast("B")]
+        return [piece.cast("B") for piece in self.payload]
+
+    def joined(self) -> memoryview:
+        """The payload as one; what was received is one."""
+        pieces = self.pieces()
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
@@ -87,15 +102,17 @@ def speaking(streams: Collection[Stream]) -> list[Stream]:
 async def send(stream: Stream, message: Message, *, stall_s: float = math.inf) -> None:
     """Send one message. BrokenResourceError when the other side has gone, ProtocolError when it
     takes less than a piece of 1 MiB within `stall_s`."""
-    payload = memoryview(message.payload).cast("B")  # a view of wider items counts those
-    head = HEAD.pack(MAGIC, len(message.header), len(payload)) + message.header
-    if len(payload) <= SMALL_MESSAGE_BYTES:
-        await _send_piece(stream, head + payload, stall_s)
+    pieces = message.pieces()
+    size = sum(map(len, pieces))
+    head = HEAD.pack(MAGIC, len(message.header), size) + message.header
+    if size <= SMALL_MESSAGE_BYTES:
+        await _send_piece(stream, head + b"".join(pieces), stall_s)
         return
     await _send_piece(stream, head, stall_s)
-    step = len(payload) if stall_s == math.inf else PIECE_BYTES
-    for begin in range(0, len(payload), step):
-        await _send_piece(stream, payload[begin : begin + step], stall_s)
+    for piece in pieces:
+        step = len(piece) if stall_s == math.inf else PIECE_BYTES
+        for begin in range(0, len(piece), step):
+            await _send_piece(stream, piece[begin : begin + step], stall_s)
 
 
 async def _send_piece(stream: Stream, data: bytes | memoryview, stall_s: float) -> None:
@@ -184,7 +201,7 @@ async def _receive_into(
                 n, *_ = await stream.socket.recvmsg_into(rest)
             except OSError as exc:
                 raise trio.BrokenResourceError(str(exc)) from exc
-            rest = _advanced(rest, n)
+            rest = advanced(rest, n)
         else:
             n = len(piece := await stream.receive_some(min(RECORD_BYTES, sum(map(len, rest)))))
             rest = _filled(rest, memoryview(piece))
@@ -198,14 +215,5 @@ def _filled(room: list[memoryview], data: memoryview) -> list[memoryview]:
         size = min(len(data), len(room[0]))
         room[0][:size] = data[:size]
         data = data[size:]
-        room = _advanced(room, size)
+        room = advanced(room, size)
     return room
-
-
-def _advanced(room: list[memoryview], size: int) -> list[memoryview]:
-    """Buffers without their first `size` bytes. Pure."""
-    for number, buffer in enumerate(room):
-        if size < len(buffer):
-            return [buffer[size:], *room[number + 1 :]]
-        size -= len(buffer)
-    return []

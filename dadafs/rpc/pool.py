@@ -95,7 +95,7 @@ class Pool:
                     raise
         if message is None:
             message = await self._call_on(await self._open(), request, room)
-        return decode_reply(message.header, request), memoryview(message.payload)
+        return decode_reply(message.header, request), message.joined()
 
     async def _open(self) -> Stream:
         try:

@@ -19,12 +19,12 @@ import trio
 from dadafs.errors import DadaError, NotPermitted, ProtocolError, Unforeseen
 from dadafs.rpc import framing
 from dadafs.rpc.calls import UNDECODABLE, Request, encode_failure, encode_reply
-from dadafs.rpc.framing import REQUEST_LIMITS, Message, Stream, socket_of
+from dadafs.rpc.framing import REQUEST_LIMITS, Message, Payload, Stream, socket_of
 from dadafs.rpc.security import ROLES, Credentials, role_of
 
 log = logging.getLogger(__name__)
 
-Answer = tuple[Any, bytes | bytearray | memoryview]
+Answer = tuple[Any, Payload]
 Handler = Callable[[Any], Awaitable[Answer]]
 MAX_CONNECTIONS = 1024
 IDLE_S = 600.0  # between two requests

@@ -6,23 +6,6 @@ from __future__ import annotations
 import errno
 import os
 
-import numpy as np
-
-PAGE_BYTES = 4096  # what such transfers are aligned to, in files and in memory
-
-
-def buffer(size: int) -> memoryview:
-    """Memory that begins with a page; its content is anything."""
-    memory = np.empty(size + PAGE_BYTES, np.uint8)
-    begin = -memory.ctypes.data % PAGE_BYTES
-    return memory[begin : begin + size].data
-
-
-def is_aligned(view: memoryview) -> bool:
-    """Whether a transfer from or to this memory may bypass the page cache."""
-    address: int = np.frombuffer(view, np.uint8).ctypes.data
-    return len(view) % PAGE_BYTES == 0 and address % PAGE_BYTES == 0
-
 
 class Opener:
     """Opens files past the page cache, until it turns out that a file system cannot do it."""

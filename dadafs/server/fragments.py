@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from dadafs.blocks import Blocks, advanced
 from dadafs.errors import BadData, DadaError, Stale
 from dadafs.fragments import FRAGMENT_BYTES, checksum, fragment_sizes
 from dadafs.scans.model import Identity
 from dadafs.scans.names import show
 from dadafs.scans.tree import RawTree, identity_of
-from dadafs.server.direct import buffer
 from dadafs.server.pool import FragmentPool, fragment_key
 
 MAX_COUNT = 16  # fragments of one read: what a reply may take of memory
@@ -29,12 +29,15 @@ SETTLED_NS = 2 * 10**9  # file systems tell times by 4 ms to 2 s: younger conten
 class FragmentRun:
     """Consecutive fragments of one content of a raw file."""
 
-    data: memoryview
-    """Of all of them, one after the other; not to be changed."""
-    sizes: tuple[int, ...]
-    """Bytes of each; only the last of a file is shorter than FRAGMENT_BYTES."""
+    pieces: tuple[memoryview, ...]
+    """The bytes of each; not to be changed."""
     sums: tuple[int, ...]
     """Checksum of each."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each; only the last of a file is shorter than FRAGMENT_BYTES."""
+        return tuple(map(len, self.pieces))
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +77,7 @@ class FragmentReader:
         self._pool = pool
         self._now_ns = now_ns
         self._descriptors = _Descriptors(tree)
+        self._blocks = Blocks()
         self._lock = threading.Lock()
         self._flying: dict[tuple[bytes, Identity, int], _Flight] = {}
         self._counters: Counter[str] = Counter()
@@ -97,16 +101,12 @@ class FragmentReader:
         sizes = fragment_sizes(identity.size, first, count)
         if len(sizes) < count:
             raise BadData(f"{show(path)} ends before fragment {first + count - 1}")
-        data = buffer(sum(sizes))
-        pieces = {
-            first + i: data[i * FRAGMENT_BYTES : i * FRAGMENT_BYTES + size]
-            for i, size in enumerate(sizes)
-        }
+        pieces = {first + i: self._blocks.take(size) for i, size in enumerate(sizes)}
         sums: dict[int, int] = {}
         while len(sums) < count:
             wanted = {index: piece for index, piece in pieces.items() if index not in sums}
             self._get(path, identity, wanted, sums)
-        return FragmentRun(data, sizes, tuple(sums[index] for index in pieces))
+        return FragmentRun(tuple(pieces.values()), tuple(sums[index] for index in pieces))
 
     def close(self) -> None:
         """Close the descriptors. The pool is its owner's to close."""
@@ -301,18 +301,14 @@ class _Descriptors:
                 os.close(opened.fd)
 
 
-def _read_exactly(fd: int, buffers: list[memoryview], offset: int) -> bool:
-    """Fill the buffers from `offset` on; False where the file ends before."""
-    rest = list(buffers)
+def _read_exactly(fd: int, rest: list[memoryview], offset: int) -> bool:
+    """Fill these buffers from `offset` on; False where the file ends before."""
     while rest:
         got = os.preadv(fd, rest, offset)
         if not got:
             return False
         offset += got
-        while rest and got >= len(rest[0]):
-            got -= len(rest.pop(0))
-        if rest:
-            rest[0] = rest[0][got:]
+        rest = advanced(rest, got)
     return True
 
 

@@ -16,10 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeAlias
 
+from dadafs.blocks import PAGE_BYTES, advanced, is_aligned, page_aligned
 from dadafs.fragments import FRAGMENT_BYTES, checksum
 from dadafs.scans.model import Identity
-from dadafs.server.direct import PAGE_BYTES, Opener, is_aligned
-from dadafs.server.direct import buffer as direct_buffer
+from dadafs.server.direct import Opener
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +91,23 @@ class Spare:
 
 
 class _File:
-    """What a file of the pool holds, in whole pages."""
+    """What a file of the pool is to hold."""
 
-    def __init__(self, key: bytes, data: Buffer, data_sum: int) -> None:
+    def __init__(self, key: bytes, data: memoryview, data_sum: int) -> None:
         self.size = HEADER_BYTES + len(data)
-        self.pages = direct_buffer(_pages(self.size) * PAGE_BYTES)
-        self.pages[:HEADER_BYTES] = header(key, len(data), data_sum)
-        self.data = self.pages[HEADER_BYTES : self.size]
-        self.data[:] = data
-        self.pages[self.size :] = bytes(len(self.pages) - self.size)
+        self.head = page_aligned(HEADER_BYTES)
+        self.head[:] = header(key, len(data), data_sum)
+        self.data = data
         self.data_sum = data_sum
+
+    def whole_pages(self) -> list[memoryview]:
+        """The content, to be cut to `size` once it is written."""
+        if is_aligned(self.data):
+            return [self.head, self.data]
+        body = page_aligned(_pages(len(self.data)) * PAGE_BYTES)
+        body[: len(self.data)] = self.data
+        body[len(self.data) :] = bytes(len(body) - len(self.data))
+        return [self.head, body]
 
 
 class FragmentPool:
@@ -176,8 +183,9 @@ class FragmentPool:
         found = self._find(key, buffer)
         return None if found is None else found[1]
 
-    def put(self, key: bytes, data: Buffer, data_sum: int) -> None:
-        """Keep a fragment, soon, if there is room. Takes a copy; `data_sum` is its checksum."""
+    def put(self, key: bytes, data: memoryview, data_sum: int) -> None:
+        """Keep a fragment, soon, if there is room. The data, whose checksum is `data_sum`, must not
+        change any more."""
         with self._lock:
             if key in self._pending or self._closing:
                 return
@@ -237,7 +245,7 @@ class FragmentPool:
             size = found.st_size - HEADER_BYTES
             if buffer is None:
                 buffer = memoryview(bytearray(min(max(0, size), FRAGMENT_BYTES)))
-            head = direct_buffer(HEADER_BYTES)
+            head = page_aligned(HEADER_BYTES)
             got = os.preadv(fd, [head, buffer], 0)
             with suppress(OSError):  # of a read-only file system
                 if abs(time.time() - found.st_mtime) > TOUCH_EVERY_S:
@@ -361,9 +369,9 @@ class FragmentPool:
     def _fill(self, path: str, file: _File) -> None:
         fd = self._opener.open(path, WRITE, direct=True)
         try:
-            rest = file.pages
+            rest = file.whole_pages()
             while rest:
-                rest = rest[os.write(fd, rest) :]
+                rest = advanced(rest, os.writev(fd, rest))
             os.ftruncate(fd, file.size)
         except OSError as exc:
             if not self._opener.gives_up(exc):

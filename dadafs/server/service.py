@@ -132,7 +132,7 @@ class RawServer:
         )
         found = await trio.to_thread.run_sync(work, limiter=self._reading)
         self._counters["fragments"] += len(found.sizes)
-        return Fragments(found.sizes, found.sums), found.data
+        return Fragments(found.sizes, found.sums), found.pieces
 
     async def _find_results(self, request: FindResults) -> Answer:
         if self._results is None or len(request.keys) > MAX_RESULTS:

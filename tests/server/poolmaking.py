@@ -35,7 +35,7 @@ def opened(directory: Path, max_bytes: int = GENEROUS, **options: float) -> Frag
 
 def put(pool: FragmentPool, number: int, size: int = 5000) -> None:
     content = data(number, size)
-    pool.put(key(number), content, checksum(content))
+    pool.put(key(number), memoryview(content), checksum(content))
 
 
 def fill(pool: FragmentPool, numbers: range, size: int = 5000) -> None:

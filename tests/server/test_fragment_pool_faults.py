@@ -247,12 +247,12 @@ def test_disk_that_fails_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     chance = random.Random(3)
     write = os.write
 
-    def fail(fd: int, rest: memoryview) -> int:
-        if chance.random() < 0.4:
+    def fail(fd: int, rest: list[memoryview]) -> int:
+        if chance.random() < 0.1:
             raise OSError(errno.EIO, "Input/output error")
-        return write(fd, rest[: chance.randrange(1, len(rest) + 1)])
+        return write(fd, rest[0][: chance.randrange(1, len(rest[0]) + 1)])
 
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "writev", fail)
     for number in range(TIMES):
         clock.now += module.RETRY_S + 1
         fill(pool, range(number, number + 1))

@@ -79,7 +79,7 @@ def content_of(number: int, size: int) -> bytes:
 def check(run: FragmentRun, content: bytes, first: int, count: int) -> None:
     expected = content[first * SMALL : (first + count) * SMALL]
     pieces = [expected[at : at + SMALL] for at in range(0, len(expected), SMALL)]
-    assert run.data == expected
+    assert b"".join(run.pieces) == expected
     assert run.sizes == tuple(map(len, pieces))
     assert run.sums == tuple(map(checksum, pieces))
 
@@ -291,7 +291,7 @@ def test_a_file_that_is_replaced_all_the_time(
                 outcomes["stale"] += 1
                 continue
             outcomes["read"] += 1
-            if bytes(run.data) != bytes([values[identity]]) * 8 * SMALL:
+            if b"".join(run.pieces) != bytes([values[identity]]) * 8 * SMALL:
                 wrong.append(f"{identity} is not {values[identity]}")
 
     write(root / "f", bytes(8 * SMALL))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import trio
 
+from dadafs.blocks import Blocks
 from dadafs.cache.memory import MemoryCache
 from dadafs.client.upstream.once import Once
 from dadafs.errors import BadData, DadaError, Unreachable
@@ -43,6 +43,7 @@ class FragmentCache:
 
     def __init__(self, server: Pool, max_bytes: int) -> None:
         self._server = server
+        self._blocks = Blocks()
         self._held: MemoryCache[Place, memoryview] = MemoryCache(max_bytes)
         self._once: Once[tuple[Place, int], dict[int, memoryview]] = Once()
         self._calls = trio.CapacityLimiter(CALLS)
@@ -172,7 +173,7 @@ class FragmentCache:
 
     async def _call(self, place: Place, count: int) -> dict[int, memoryview]:
         sizes = fragment_sizes(place.identity.size, place.index, count)
-        pieces = [np.empty(size, np.uint8).data for size in sizes]
+        pieces = [self._blocks.take(size) for size in sizes]
         about, other = await self._server.call(
             ReadFragments(place.path, place.identity, place.index, count), pieces
         )
