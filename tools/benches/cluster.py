@@ -42,7 +42,6 @@ def measure(place: Path, rounds: int) -> dict[str, float]:
     make_authority(place / "ca")
     for role in ("server", "client"):
         make_node(place / "ca", Node(role, role))
-    touch_memory()
     figures = raw_files(raw, place, rounds)
     figures |= secure_raw_files(raw, place, rounds)
     figures |= scaling(raw, place, rounds)
@@ -62,11 +61,13 @@ def raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
             mnt = stack.enter_context(mounted(address, here, "--raw-memory", "2GiB"))
             file = mnt / "scan42/raw" / source.name
             read_all(source)
+            touch_memory()
             times["cold pool"].append(read_all(file))
             drop_pages(file)
             times["warm RAM"].append(read_all(file))
             times["plain"].append(read_all(source))
             again = stack.enter_context(mounted(address, here, name="again"))
+            touch_memory()
             times["warm pool"].append(read_all(again / "scan42/raw" / source.name))
             if number == 0:
                 figures |= calls(address)
@@ -86,6 +87,7 @@ def secure_raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
         for number in range(rounds):
             options = ("--tls", place / "ca/client")
             with mounted(address, here, *options, name=f"m{number}") as mnt:
+                touch_memory()
                 taken.append(read_all(mnt / "scan42/raw" / source.name))
     return {"raw file, TLS, MB/s": source.stat().st_size / median(taken) / 1e6}
 
@@ -232,6 +234,7 @@ def sshfs(
         taken = []
         for _ in range(rounds):
             drop_pages(mnt / name)
+            touch_memory()
             taken.append(read_all(mnt / name))
         rate = (raw / name).stat().st_size / median(taken) / 1e6
     finally:

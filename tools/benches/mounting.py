@@ -115,11 +115,12 @@ def resident_bytes(pid: int) -> int:
 
 
 def touch_memory() -> None:
-    """Use memory once, up to a quarter of what is available and 8 GiB: the host of a virtual
-    machine lends it page by page at the first touch, which would be measured instead."""
+    """Use memory once, up to a quarter of what is available and 2 GiB, just before measuring: the
+    host of a virtual machine lends it page by page at the first touch, 3 s a GB, and takes most of
+    what is free back within a second."""
     import numpy as np
 
     pages = os.sysconf("SC_AVPHYS_PAGES")
-    size = min(8 << 30, pages * os.sysconf("SC_PAGE_SIZE") // 4)
+    size = min(2 << 30, pages * os.sysconf("SC_PAGE_SIZE") // 4)
     held = [np.ones(64 << 20, np.uint8) for _ in range(size >> 26)]
     del held
