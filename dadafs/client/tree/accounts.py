@@ -6,6 +6,7 @@ Nothing here computes.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from dadafs.client.upstream.link import Link
 from dadafs.containers.base import Fact, plain
 from dadafs.planning import PATCH_FRAMES
 from dadafs.requests import Result
-from dadafs.scans.model import SourceFile
+from dadafs.scans.model import Scan, SourceFile
 
 STATE, PROGRESS, PROVENANCE = (
     b"user.dadafs.state",
@@ -37,6 +38,7 @@ LARGEST_ATTRIBUTE = 1 << 16  # XATTR_SIZE_MAX of Linux
 LONG = ("files", "missing", "corrupt", "background_frames", "problems")
 """What an attribute leaves out of an account that is too large for it, the first first."""
 UNKNOWN = 255  # of a frame that was not decoded
+REMEMBERED = 4  # lists of files: 3 MB each for ten thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +79,43 @@ class Cost:
     """As fast as computers were so far; None where that is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The files of a version of a scan, ready to be put into accounts."""
+
+    compact: msgspec.Raw
+    """JSON of the list."""
+    indented: bytes
+    """Of the field `files`, as it stands at the end of a NAME.json."""
+
+
 class Accounts:
-    """Accounts of results."""
+    """Accounts of results.
+
+    What is long about them, the files, is the same for all results of a version of a scan, and is
+    made once: a text is asked for at every stat.
+    """
 
     def __init__(self, link: Link, inventories: Inventories, farm: Farm, results: Store) -> None:
         self._link = link
         self._farm = farm
         self._results = results
         self._inventories = inventories
+        self._listed: OrderedDict[tuple[bytes, str], Listed] = OrderedDict()
 
     async def attribute(self, result: Result, name: bytes) -> bytes:
         """The value of one of `ATTRIBUTES`."""
         if name == PROVENANCE:
-            return attribute(await self._account(result))
+            files = await self._files(result.scan)
+            return attribute({**await self._account(result), "files": files.compact})
         standing = await self.standing(result)
         return (standing.state if name == STATE else standing.line()).encode()
 
     async def json(self, result: Result) -> bytes:
         """How `result` comes about: `docs/provenance.md` has the fields."""
-        encoded = msgspec.json.encode(await self._account(result))
-        return msgspec.json.format(encoded, indent=2) + b"\n"
+        account = msgspec.json.encode(await self._account(result))
+        files = await self._files(result.scan)
+        return _open(msgspec.json.format(account, indent=2)) + b"," + files.indented + b"\n}\n"
 
     async def standing(self, result: Result) -> Standing:
         """How far `result` is."""
@@ -134,19 +153,30 @@ class Accounts:
         )
 
     async def _account(self, result: Result) -> dict[str, Any]:
+        """All but the files."""
         provenance = result.provenance
         own, *background = [
             await self._frames(result, need) for need in await self._inventories.of(result)
         ]
-        files = await self._link.files(result.scan)
         return {
             **{fact.name: fact.value for fact in provenance.facts if fact.name != "problems"},
             "parameters": {fact.name: _told(fact) for fact in provenance.parameters},
             **own,
             **({"background_frames": background[0]} if background else {}),
             "problems": [plain(problem) for problem in result.scan.problems],
-            "files": [_file(file) for file in files],
         }
+
+    async def _files(self, scan: Scan) -> Listed:
+        """The files of this version of a scan. Stale where it is of another now, and not known."""
+        key = (scan.path, scan.version)
+        found = self._listed.get(key)
+        if found is None:
+            files = await self._link.files(scan)
+            found = self._listed[key] = await trio.to_thread.run_sync(listed, files)
+            if len(self._listed) > REMEMBERED:
+                self._listed.popitem(last=False)
+        self._listed.move_to_end(key)
+        return found
 
     async def _frames(self, result: Result, need: Need) -> dict[str, Any]:
         """Which frames are needed, and what became of them."""
@@ -195,6 +225,18 @@ class Accounts:
     async def _heads(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
         """The first bytes of what is stored under these keys."""
         return await trio.to_thread.run_sync(self._results.heads, keys, size)
+
+
+def listed(files: Sequence[SourceFile]) -> Listed:
+    """Files as JSON. Pure."""
+    compact = msgspec.json.encode([_file(file) for file in files])
+    field = msgspec.json.format(b'{"files":' + compact + b"}", indent=2)
+    return Listed(msgspec.Raw(compact), _open(field).removeprefix(b"{"))
+
+
+def _open(formatted: bytes) -> bytes:
+    """An indented object without its end."""
+    return formatted.removesuffix(b"\n}")
 
 
 def attribute(account: dict[str, Any]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,10 @@ def cut(frames: FrameSlice, first: int, count: int) -> FrameSlice:
             f"[{first}, {first + count}) is not within"
             f" [{frames.first}, {frames.first + frames.count})"
         )
-    runs = tuple(_cut_run(run, first, first + count) for run in frames.runs)
+    stop = first + count
+    begin = bisect_right(frames.runs, first, key=lambda run: run.first) - 1
+    near = takewhile(lambda run: run.first < stop, frames.runs[max(begin, 0) :])
+    runs = (_cut_run(run, first, stop) for run in near)
     return FrameSlice(first, count, tuple(run for run in runs if run is not None))
 
 
