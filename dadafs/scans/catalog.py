@@ -196,12 +196,13 @@ class Catalog:
         return self._read(path, lambda known, _: _series(known).data_files())
 
     def files(self, path: bytes, version: str) -> tuple[SourceFile, ...]:
-        """The files that this version of a scan is made of. NoSuchScan, Stale."""
+        """The files that this version of a scan is made of, and those beside it that it was told
+        by. NoSuchScan, Stale."""
 
         def answer(known: Known, state: State) -> tuple[SourceFile, ...]:
             if version != _version(known, state):
                 raise Stale(f"{show(path)} has changed since it was opened")
-            return state.members
+            return (*state.members, *known.notes.files)
 
         return self._read(path, answer)
 
@@ -297,8 +298,11 @@ class Catalog:
     def _read_notes(self, path: bytes, known: Known) -> None:
         """What is said beside a scan; files that are as they were are not read again."""
         began = self._clock()
-        known.notes = self._sidecars.read(path)
-        known.fingerprint = known.notes.fingerprint()
+        notes = self._sidecars.read(path)
+        fingerprint = notes.fingerprint()
+        if fingerprint == known.fingerprint:  # of one version, as they were at first
+            notes = msgspec.structs.replace(notes, files=known.notes.files)
+        known.notes, known.fingerprint = notes, fingerprint
         now = self._clock()
         known.notes_until_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
 

@@ -141,12 +141,13 @@ def describe(
     if lines.withheld:
         withheld["raster"] = lines.withheld
     newest = max(attributes.mtime_ns, notes.mtime_ns)
+    every = (*files, *notes.files)
     return Scan(
         path=path,
         version=version,
         attributes=msgspec.structs.replace(attributes, mtime_ns=newest),
-        files=len(files),
-        name_bytes=max(len(file.name) for file in files),
+        files=len(every),
+        name_bytes=max(len(file.name) for file in every),
         frames=series.frames,
         height=series.height,
         width=series.width,

@@ -96,7 +96,7 @@ class Scan(msgspec.Struct, frozen=True):
     attributes: Attributes
     """Of the scan's directory; mtime the newest of its files'."""
     files: int = 0
-    """How many files it is made of."""
+    """How many files it is made of, with those beside it that tell of it."""
     name_bytes: int = 0
     """Of the longest of their names."""
     frames: int = 0

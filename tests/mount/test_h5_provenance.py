@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from metadatafiles import fio, poni, spec
 from mounting import Site, contents, forget_pages, until
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -143,6 +144,58 @@ def test_files_are_told_and_nothing_is_computed(shared: Site, raster: ScanMade) 
     assert told == {
         file.name: file.stat().st_ino for file in [*raster.data_files, raster.master] if file
     }
+
+
+def test_files_beside_the_scan_are_told(shared: Site) -> None:
+    """But for the SPEC file, which grows with other scans."""
+    directory = shared.raw / "sided/new_00042/e4m"
+    made = make_scan(directory, name="new_00042", horz=5, vert=2, detector="40x36")
+    (directory.parent / "new_00042.fio").write_text(fio("mesh stx 0 1 4 sty 0 1 1 0.02"))
+    (directory.parent / "new.dat").write_text(spec((42, "mesh stx 0 1 4 sty 0 1 1 0.02")))
+    geometry = made.geometry
+    calibration = poni(
+        Distance=f"{geometry.distance_m}",
+        Poni1=f"{(geometry.cy + 0.5) * geometry.pixel_m}",
+        Poni2=f"{(geometry.cx + 0.5) * geometry.pixel_m}",
+        Wavelength=f"{geometry.wavelength_nm * 1e-9}",
+    )
+    (directory / "agbh.poni").write_text(calibration)
+    toml = shared.raw / "sided/geometry.toml"
+    toml.write_text('[scan."other".raster]\nhorz = 3\n')
+    path = shared.mnt / "sided/new_00042/e4m/new_00042/dpc/rmin=1/full.h5"
+
+    def beside() -> dict[str, tuple[int, int, int]]:
+        told = account(path.with_suffix(".json"))
+        assert told["problems"] == []
+        return {
+            file["name"]: (file["size_bytes"], file["mtime_ns"], file["inode"])
+            for file in told["files"]
+        }
+
+    def on_disk(*names: str) -> dict[str, tuple[int, int, int]]:
+        stats = {name: (directory / name).stat() for name in names}
+        return {name: (of.st_size, of.st_mtime_ns, of.st_ino) for name, of in stats.items()}
+
+    contents(path)
+    assert made.master is not None
+    own = [file.name for file in [*made.data_files, made.master]]
+    notes = ["agbh.poni", "../new_00042.fio", "../../geometry.toml"]
+    before = beside()
+    assert before == on_disk(*own, *notes)
+    assert told_inside(path) == told_beside(path)
+
+    whole, version = contents(path), told_inside(path)["scan_version"]
+    toml.write_text('[scan."other".raster]\nhorz = 44\n')  # of another scan
+    until(lambda: path.stat().st_mtime_ns >= toml.stat().st_mtime_ns, "the mtime follows")
+    assert told_inside(path)["scan_version"] == version
+    assert (beside(), contents(path)) == (before, whole)
+    assert before != on_disk(*own, *notes)
+
+    toml.write_text('[scan."*".raster]\nhorz = 10\n')
+    until(lambda: told_inside(path)["scan_version"] != version, "the version follows")
+    contents(path)
+    assert beside() == on_disk(*own, *notes)
+    assert told_inside(path) == told_beside(path)
 
 
 def test_the_last_numbers_alone_cost_their_patch_alone(shared: Site, raster: ScanMade) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from posixpath import relpath
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -23,7 +24,7 @@ from dadafs.scans.beside.poni import Poni, read_poni
 from dadafs.scans.beside.spec import place_of, read_spec
 from dadafs.scans.directories import Directories
 from dadafs.scans.kept import Kept
-from dadafs.scans.model import Identity
+from dadafs.scans.model import Identity, SourceFile
 from dadafs.scans.names import join, show, split
 from dadafs.scans.tree import RawTree, identity_of
 
@@ -34,6 +35,8 @@ NUMBERED = re.compile(rb"(.*?)_*([0-9]{1,9})", re.DOTALL)
 SPEC_ENDINGS = (b".dat", b".spec", b"")
 
 T = TypeVar("T")
+Used: TypeAlias = tuple[bytes, Identity]
+"""A file by its path, as it was read."""
 
 
 class Notes(msgspec.Struct, frozen=True):
@@ -48,6 +51,9 @@ class Notes(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     mtime_ns: int = 0
     """The newest of geometry.toml and PONI; logs grow with other scans and do not count."""
+    files: tuple[SourceFile, ...] = ()
+    """Each geometry.toml, the PONI file and the FIO file, but no SPEC file: that grows with other
+    scans, and is named by the place in it."""
 
     @property
     def dataset(self) -> bytes:
@@ -56,11 +62,15 @@ class Notes(msgspec.Struct, frozen=True):
         return str(found.value).encode("utf-8", "surrogateescape") if found else b""
 
     def fingerprint(self) -> bytes:
-        """Of what they say: the same as long as the scan's part of a growing log is."""
+        """Of what they say: the same as long as the scan's part of a growing log is.
+
+        The names of the files count, their identities do not: one may change for other scans.
+        """
         if self == Notes():
             return b""
-        said = msgspec.structs.replace(self, mtime_ns=0)
-        return blake2b(msgspec.msgpack.encode(said), digest_size=8).digest()
+        said = msgspec.structs.replace(self, mtime_ns=0, files=())
+        names = [file.name for file in self.files]
+        return blake2b(msgspec.msgpack.encode((said, names)), digest_size=8).digest()
 
 
 class Sidecars:
@@ -82,12 +92,13 @@ class Sidecars:
         above = list(upwards(directory))
         refused: list[str] = []
         problems: list[str] = []
-        mtimes = [0]
+        settings: list[Used] = []
+        logs: list[Used] = []
         files = []
         for place in above:
             path = join(place, overrides.NAME)
             try:
-                sections = self._file(path, _sections, overrides.READ_BYTES + 1, mtimes)
+                sections = self._file(path, _sections, overrides.READ_BYTES + 1, settings)
             except NoSuchPath:
                 continue
             except (DadaError, ValueError) as exc:
@@ -98,10 +109,14 @@ class Sidecars:
         return Notes(
             given,
             tuple(refused),
-            self._poni(given, above, name, mtimes, problems),
-            tuple(self._recorded(above[: LOG_LEVELS + 1], name, problems)),
+            self._poni(given, above, name, settings, problems),
+            tuple(self._recorded(above[: LOG_LEVELS + 1], name, logs, problems)),
             tuple(problems),
-            max(mtimes),
+            max((identity.mtime_ns for _, identity in settings), default=0),
+            tuple(
+                SourceFile(relpath(b"/" + path, b"/" + directory), identity)
+                for path, identity in (*settings, *logs)
+            ),
         )
 
     def _poni(
@@ -109,7 +124,7 @@ class Sidecars:
         given: dict[str, Given],
         above: list[bytes],
         name: bytes,
-        mtimes: list[int],
+        used: list[Used],
         problems: list[str],
     ) -> Poni | None:
         """The calibration that geometry.toml names, else that of the nearest directory with any."""
@@ -126,7 +141,7 @@ class Sidecars:
                 path,
                 lambda data: read_poni(data.decode("utf-8", "replace"), show(path)),
                 PONI_BYTES,
-                mtimes,
+                used,
             )
         except (DadaError, ValueError) as exc:
             origin = f" (from {named.source})" if named else ""
@@ -153,9 +168,12 @@ class Sidecars:
             return None
         return None
 
-    def _recorded(self, above: list[bytes], name: bytes, problems: list[str]) -> Iterator[Recorded]:
+    def _recorded(
+        self, above: list[bytes], name: bytes, used: list[Used], problems: list[str]
+    ) -> Iterator[Recorded]:
         """What logs say of the scan: its own FIO file, and the nearest SPEC file that has it."""
-        for level in self._logs(above, name, self._fio, self._spec):
+        fio = partial(self._fio, used=used)
+        for level in self._logs(above, name, fio, self._spec):
             for read in level:
                 try:
                     found = read()
@@ -231,23 +249,29 @@ class Sidecars:
                 lambda: read_spec(fd, path, identity, number, show(path), self._store),
             )
 
-    def _fio(self, path: bytes) -> Recorded | None:
+    def _fio(self, path: bytes, used: list[Used]) -> Recorded | None:
+        mine: list[Used] = []
         found = self._file(
-            path, lambda data: read_fio(data.decode("utf-8", "replace"), show(path)), READ_BYTES
+            path,
+            lambda data: read_fio(data.decode("utf-8", "replace"), show(path)),
+            READ_BYTES,
+            mine,
         )
-        return found if found.command is not None or found.problems else None
+        if found.command is None and not found.problems:
+            return None
+        used += mine
+        return found
 
     def _file(
         self,
         path: bytes,
         parse: Callable[[bytes], T],
         most: int,
-        mtimes: list[int] | None = None,
+        used: list[Used],
     ) -> T:
         """What `parse` makes of the beginning of a file. NoSuchPath; ValueError of `parse`."""
         with self._opened(path) as (fd, identity):
-            if mtimes is not None:
-                mtimes.append(identity.mtime_ns)
+            used.append((path, identity))
             return self._kept.once((path, identity), lambda: parse(os.pread(fd, most, 0)))
 
     @contextmanager
