@@ -16,6 +16,7 @@ from dadafs.corrections import Chosen
 from dadafs.keys import pattern_key
 from dadafs.planning import NO_FRAME, Patch, portions
 from dadafs.requests import Result
+from dadafs.scans.frames.slices import LENGTH_BYTES
 from dadafs.scans.model import NO_CHUNK, FrameSlice, Scan
 
 REMEMBERED = 8  # results that are asked about again and again; 2 MB each for 10^6 frames
@@ -133,9 +134,10 @@ def _key(chosen: Chosen) -> Hashable:
 
 def _listed(frames: FrameSlice) -> tuple[NDArray[np.int64], int]:
     """The frames of a slice that have a chunk, and the size of these."""
-    numbers, size = [np.zeros(0, np.int64)], 0
-    for run in frames.runs:
-        there = np.flatnonzero(np.frombuffer(run.offsets, "<u8") != NO_CHUNK)
-        numbers.append(run.first + there)
-        size += int(np.frombuffer(run.lengths, "<u4")[there].sum(dtype=np.int64))
-    return np.concatenate(numbers), size
+    offsets = np.frombuffer(b"".join(run.offsets for run in frames.runs), "<u8")
+    lengths = np.frombuffer(b"".join(run.lengths for run in frames.runs), "<u4")
+    firsts = np.array([run.first for run in frames.runs], np.int64)
+    counts = np.array([len(run.lengths) for run in frames.runs], np.int64) // LENGTH_BYTES
+    numbers = np.arange(len(offsets)) + np.repeat(firsts - np.cumsum(counts) + counts, counts)
+    there = offsets != NO_CHUNK
+    return numbers[there], int(lengths[there].sum(dtype=np.int64))
