@@ -53,8 +53,17 @@ class Laid(NamedTuple):
 def counts(number: int = HORZ * VERT, dtype: str = "<u2", seed: int = 0) -> NDArray[Any]:
     """Frames with a pixel that was not measured in every second one."""
     frames = np.random.default_rng(seed).poisson(9.0, (number, *SHAPE)).astype(dtype)
-    frames[1::2, 2, 3] = -2 if frames.dtype.kind == "i" else np.iinfo(dtype).max
+    invalid = {"i": -2, "f": np.nan}
+    kind = frames.dtype.kind
+    frames[1::2, 2, 3] = invalid[kind] if kind in invalid else np.iinfo(dtype).max
     return frames
+
+
+def measured(frames: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which pixels are counts."""
+    if frames.dtype.kind == "u":
+        return np.asarray(frames != np.iinfo(frames.dtype).max)
+    return np.asarray(frames >= 0)
 
 
 def stack(file: h5py.File, path: str, frames: NDArray[Any]) -> None:
@@ -109,6 +118,20 @@ def nexus_named_by_the_user(root: Path) -> Laid:
     (root / "geometry.toml").write_text(f'{TOML}[data]\ndataset = "/b/y"\n')
     read = from_hdf5(root / "run_7.nxs", "/b/y")
     return Laid("run_7", ["run_7.nxs"], {"raster": "geometry.toml: horz"}, read)
+
+
+def nexus_of(dtype: str) -> Callable[[Path], Laid]:
+    """Pixels as detectors with electronic noise, and programs that correct, store them."""
+
+    def lay(root: Path) -> Laid:
+        with h5py.File(root / "run_7.nxs", "w") as file:
+            stack(file, "/entry/data/data", counts(dtype=dtype))
+        (root / "geometry.toml").write_text(TOML)
+        read = from_hdf5(root / "run_7.nxs", "/entry/data/data")
+        return Laid("run_7", ["run_7.nxs"], {"raster": "geometry.toml: horz"}, read)
+
+    lay.__name__ = f"nexus_of_{np.dtype(dtype)}"
+    return lay
 
 
 def virtual_dataset(root: Path) -> Laid:
@@ -225,6 +248,7 @@ def folded(values: NDArray[Any], order: str) -> NDArray[np.float64]:
         nexus_by_default_attributes,
         nexus_by_its_only_signal,
         nexus_named_by_the_user,
+        *map(nexus_of, ("<i2", "<i4", "<f4", "<u8", ">u2")),
         virtual_dataset,
         nxmx_with_several_triggers,
         cbf_of_a_pilatus,
@@ -241,7 +265,7 @@ def test_a_layout(shared: Site, lay: Callable[[Path], Laid]) -> None:
     scan = f"layouts/{lay.__name__}/{laid.scan}"
     frames = laid.read()
     assert frames.shape == (HORZ * VERT, *SHAPE)
-    valid = frames >= 0 if frames.dtype.kind == "i" else frames != np.iinfo(frames.dtype).max
+    valid = measured(frames)
     if laid.master is not None:
         with h5py.File(laid.master) as file:
             valid &= file[SPECIFIC + "pixel_mask"][()] == 0

@@ -49,6 +49,30 @@ def test_signal_of_nxdata_without_default(root: Path, catalog: Catalog) -> None:
     assert catalog.scan(b"r").frames == 3
 
 
+def test_frames_are_rather_unsigned_than_what_was_made_of_them(
+    root: Path, catalog: Catalog
+) -> None:
+    with h5py.File(root / "r.nxs", "w") as file:
+        stack(file, "/entry1/eiger/image", 0, 3)
+        file["entry1/processed/corrected"] = np.ones((5, *SHAPE), "<f4")
+        file["entry1/processed/difference"] = np.ones((5, *SHAPE), "<i4")
+        file["entry1/processed"].attrs["signal"] = "corrected"
+    scan = catalog.scan(b"r")
+    assert (scan.frames, scan.dtype, scan.problems) == (3, "<u2", ())
+
+
+@pytest.mark.parametrize(("stored", "counts"), [("<i2", "<u2"), ("<f8", "<u4"), (">u4", "<u4")])
+def test_pixels_of_any_kind_are_counts(
+    root: Path, tree: RawTree, catalog: Catalog, stored: str, counts: str
+) -> None:
+    frames = frames_from(0, 4).astype(stored)
+    with h5py.File(root / "r.nxs", "w") as file:
+        file.create_dataset("entry/x/y", data=frames, chunks=(1, *SHAPE), **BITSHUFFLE)
+    scan = catalog.scan(b"r")
+    assert (scan.frames, scan.dtype, scan.problems) == (4, counts, ())
+    assert catalog.slice(b"r", 0, 4).runs[0].codec.dtype == stored
+
+
 def test_several_series_are_told(root: Path, catalog: Catalog) -> None:
     with h5py.File(root / "r.nxs", "w") as file:
         stack(file, "/a/x", 0, 3)

@@ -30,7 +30,7 @@ from dadafs.client.computing.flatfield import read_flatfield
 from dadafs.errors import BadData, NoSuchPath, Unreachable, UsageError
 from dadafs.rpc.messages import AskPart, AskReport, PartFacts, ReadRaw
 from dadafs.rpc.pool import Pool
-from dadafs.scans.formats.decode import decode
+from dadafs.scans.formats.decode import decode_counts
 from dadafs.scans.frames.slices import chunks
 from dadafs.scans.model import ChunkRun
 
@@ -128,7 +128,7 @@ async def _frame(pool: Pool, run: ChunkRun, offset: int, length: int) -> NDArray
     """A frame decoded without the kernels; None where it is corrupt."""
     try:
         _, chunk = await pool.call(ReadRaw(run.path, run.identity, offset, length))
-        return decode(bytes(chunk), run.codec)
+        return decode_counts(bytes(chunk), run.codec)
     except BadData:
         return None
 

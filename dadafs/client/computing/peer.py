@@ -36,6 +36,7 @@ from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import AskReport, Compute, Report
 from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
+from dadafs.scans.formats.counts import counts_of
 from dadafs.scans.frames.slices import LENGTH_BYTES, listed
 from dadafs.scans.model import ChunkRun, FrameSlice
 
@@ -221,7 +222,7 @@ def check(plan: Plan, frames: FrameSlice) -> None:
         raise ComputationFailed("a flat field that is not planned, or the other way round")
     end = frames.first
     for run in frames.runs:
-        if (run.codec.shape, run.codec.dtype) != (plan.shape, plan.dtype):
+        if run.codec.shape != plan.shape or counts_of(run.codec) != plan.dtype:
             raise ComputationFailed("frames of another shape or dtype than planned")
         if len(run.offsets) != 2 * len(run.lengths) or len(run.lengths) % LENGTH_BYTES:
             raise ComputationFailed("malformed run of frames")

@@ -15,7 +15,7 @@ from analysis.reductions import Prepared, Status
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from dadafs.client.computing.sources import Chunks, RunReader
 from dadafs.errors import BadData, ComputationFailed
-from dadafs.scans.formats.decode import decode
+from dadafs.scans.formats.decode import decode_counts
 from dadafs.scans.frames.slices import chunks as places
 from dadafs.scans.model import ChunkRun, FrameSlice
 
@@ -119,7 +119,7 @@ def _reduce_run(
 def _decoded(reducer: Reducer, chunk: bytes, codec: Codec, index: int) -> bool:
     """The general way, for filters that no kernel reads."""
     try:
-        frame = decode(chunk, codec)
+        frame = decode_counts(chunk, codec)
     except BadData:
         return False
     reducer.frame(frame, index)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.codec import Codec
 from dadafs.errors import BadData
 
 
@@ -18,7 +19,12 @@ def counts_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         return np.dtype("<u4")
     if dtype.kind == "b":
         return np.dtype("u1")
-    raise BadData(f"pixels of {dtype} are not supported")
+    raise BadData(f"pixels of {dtype} are not supported: counts are whole numbers")
+
+
+def counts_of(codec: Codec) -> str:
+    """What its pixels become, e.g. `<u2`."""
+    return counts_dtype(np.dtype(codec.dtype)).str
 
 
 def as_counts(pixels: NDArray[Any]) -> NDArray[Any]:

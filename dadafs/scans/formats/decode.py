@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
 from dadafs.errors import BadData
 from dadafs.scans.formats import images
+from dadafs.scans.formats.counts import as_counts
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 LZF, BLOSC, ZSTD = 32000, 32001, 32015
@@ -38,6 +39,12 @@ Options: TypeAlias = tuple[int, ...]
 
 class _Corrupt(ValueError):
     """A chunk contradicts itself. Never leaves this module."""
+
+
+def decode_counts(chunk: bytes, codec: Codec) -> NDArray[Any]:
+    """The frame (height, width) that `chunk` holds, as counts (`as_counts`). BadData as `decode`,
+    and where a pixel is none."""
+    return as_counts(decode(chunk, codec))
 
 
 def decode(chunk: bytes, codec: Codec) -> NDArray[Any]:

@@ -13,19 +13,27 @@ from dadafs.scans.names import show
 USUAL = (b"/entry/data/data", b"/entry/instrument/detector/data", b"/entry/data/data_000001")
 MAX_OBJECTS = 5000  # looked at; masters with every motor have some hundred
 SHOWN = 4
+KINDS = "uif"  # of pixels, the likeliest first: other stacks are made of frames
 
 
 def find_stack(file: h5py.File) -> tuple[bytes, h5d.DatasetID]:
     """The path and dataset of the frames. LookupError, one line, where none or several may be it.
 
     In this order: the usual paths, what NeXus's `default` and `signal` attributes lead to, and the
-    only dataset that is a series of frames. An external link is not followed.
+    only dataset that is a series of frames, of unsigned integers if there is one. An external link
+    is not followed.
     """
     for path in (*USUAL, *default_paths(file)):
         found = hdf5.dataset(file, path)
         if found is not None:
             return path, found
     candidates, signals = _candidates(file)
+    kinds = {dataset.dtype.kind for dataset in candidates.values()}
+    likely = next((kind for kind in KINDS if kind in kinds), "")
+    candidates, signals = (
+        {path: dataset for path, dataset in some.items() if dataset.dtype.kind == likely}
+        for some in (candidates, signals)
+    )
     for chosen in (signals, candidates):
         if len(chosen) == 1:
             return next(iter(chosen.items()))
@@ -44,7 +52,7 @@ def is_stack(found: h5d.DatasetID) -> bool:
     shape = found.shape
     return (
         len(shape) in (3, 4)
-        and found.dtype.kind == "u"
+        and found.dtype.kind in KINDS
         and min(shape[-2:]) > 1
         and found.get_create_plist().get_layout() != h5d.VIRTUAL
     )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from analysis.codec import Codec
 from dadafs.cache.store import Store
-from dadafs.errors import DadaError, NoSuchPath, Stale
+from dadafs.errors import BadData, DadaError, NoSuchPath, Stale
 from dadafs.scans.formats import hdf5
-from dadafs.scans.formats.decode import MAX_FRAME_BYTES
+from dadafs.scans.formats.counts import as_counts, counts_dtype
+from dadafs.scans.formats.decode import MAX_FRAME_BYTES, decode
 from dadafs.scans.formats.stacks import find_stack
 from dadafs.scans.frames.slices import LENGTH_BYTES, OFFSET_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
@@ -138,8 +139,10 @@ def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex
     name = show(split(path)[1])
     try:
         with hdf5.opened(fd) as file:
-            return _index(file, dataset, identity)
+            return _index(file, fd, dataset, identity)
     except Unreadable as exc:
+        return FileIndex(identity, f"{name}: {exc}")
+    except BadData as exc:
         return FileIndex(identity, f"{name}: {exc}")
     except DadaError as exc:
         return FileIndex(identity, str(exc))
@@ -147,16 +150,14 @@ def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex
         return FileIndex(identity, f"{name} {hdf5.reason(exc)}")
 
 
-def _index(file: h5py.File, wanted: bytes, identity: Identity) -> FileIndex:
+def _index(file: h5py.File, fd: int, wanted: bytes, identity: Identity) -> FileIndex:
     found = _dataset(file, wanted)
     if len(found.shape) not in (3, 4):
         raise Unreadable(f"a dataset of {len(found.shape)} dimensions is no series of frames")
     *leading, height, width = found.shape
     frames = math.prod(leading)
-    dtype = found.dtype
-    if dtype.kind != "u" or dtype.itemsize not in (1, 2, 4):
-        raise Unreadable(f"pixels of {dtype} are not supported: counts are uint8, uint16, uint32")
-    codec = Codec(height, width, dtype.str, hdf5.filters(found))
+    codec = Codec(height, width, found.dtype.str, hdf5.filters(found))
+    counts_dtype(found.dtype)
     if not 0 < codec.frame_bytes <= MAX_FRAME_BYTES or frames > MAX_FRAMES:
         raise Unreadable(f"{frames} frames of {height} x {width} are not supported")
     offsets: NDArray[np.uint64] = np.full(frames, NO_CHUNK, "<u8")
@@ -177,8 +178,9 @@ def _index(file: h5py.File, wanted: bytes, identity: Identity) -> FileIndex:
     else:
         raise Unreadable("a compact dataset is not supported; repack with h5repack")
     if file.userblock_size:
-        _check_place(found, offsets, lengths, file)
+        _check_place(found, offsets, lengths, fd, file.userblock_size)
     _drop_beyond(offsets, lengths, identity.size)
+    _check_counts(fd, codec, offsets, lengths)
     low = hdf5.attribute(found, "image_nr_low")
     start = low - 1 if low is not None and low >= 1 else None
     grid = (leading[1], leading[0]) if len(leading) == 2 else None
@@ -230,7 +232,8 @@ def _check_place(
     found: h5d.DatasetID,
     offsets: NDArray[np.uint64],
     lengths: NDArray[np.uint32],
-    file: h5py.File,
+    fd: int,
+    userblock_bytes: int,
 ) -> None:
     """Make offsets count from the begin of the file, whatever a user block does to them.
 
@@ -245,15 +248,27 @@ def _check_place(
         expected = bytes(found.read_direct_chunk((*place, 0, 0))[1])
     else:
         expected = h5py.Dataset(found)[place].tobytes()
-    fd = os.open(file.filename, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for shift in (0, file.userblock_size):
-            if os.pread(fd, len(expected), int(offsets[frame]) + shift) == expected:
-                offsets[present] += np.uint64(shift)
-                return
-    finally:
-        os.close(fd)
+    for shift in (0, userblock_bytes):
+        if os.pread(fd, len(expected), int(offsets[frame]) + shift) == expected:
+            offsets[present] += np.uint64(shift)
+            return
     raise Unreadable("a user block whose length is unclear; repack with h5repack -u 0")
+
+
+def _check_counts(
+    fd: int, codec: Codec, offsets: NDArray[np.uint64], lengths: NDArray[np.uint32]
+) -> None:
+    """See by the first frame whether floating-point pixels are counts at all. A BadData says why
+    not; that a frame is corrupt is found out when it is used."""
+    present = np.flatnonzero(offsets != NO_CHUNK)
+    if np.dtype(codec.dtype).kind != "f" or not len(present):
+        return
+    frame = int(present[0])
+    try:
+        pixels = decode(os.pread(fd, int(lengths[frame]), int(offsets[frame])), codec)
+    except BadData:
+        return
+    as_counts(pixels)
 
 
 def _drop_beyond(offsets: NDArray[np.uint64], lengths: NDArray[np.uint32], size_bytes: int) -> None:

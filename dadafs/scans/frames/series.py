@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dadafs.errors import DadaError, NoSuchPath, Stale
+from dadafs.scans.formats.counts import counts_of
 from dadafs.scans.frames.index import FileIndex, FrameIndexer
 from dadafs.scans.metadata.layout import Count, Counted, Part, Regular, counted, placed, regular
 from dadafs.scans.metadata.masters import MAX_ANNOUNCED, Link
@@ -120,7 +121,7 @@ class Series:
             index = self._index(link)
             if isinstance(index, str) or not index.frames:
                 continue
-            self.height, self.width, self.dtype = *index.codec.shape, index.codec.dtype
+            self.height, self.width, self.dtype = *index.codec.shape, counts_of(index.codec)
             self.grid = index.grid if len(self.links) == 1 else None
             if self._said:
                 break
@@ -192,11 +193,11 @@ class Series:
 
     def _misfit(self, index: FileIndex) -> str:
         """Why the frames of a file are not those of this scan; empty when they are."""
-        codec = index.codec
-        if (*codec.shape, codec.dtype) == (self.height, self.width, self.dtype):
+        codec, dtype = index.codec, counts_of(index.codec)
+        if (*codec.shape, dtype) == (self.height, self.width, self.dtype):
             return ""
         return (
-            f"frames of {codec.height} x {codec.width} {codec.dtype}"
+            f"frames of {codec.height} x {codec.width} {dtype}"
             f" in a scan of {self.height} x {self.width} {self.dtype}"
         )
 
