@@ -38,6 +38,9 @@ def as_counts(pixels: NDArray[Any]) -> NDArray[Any]:
     largest = np.iinfo(target).max
     if pixels.dtype.kind in "ub" and pixels.dtype.itemsize <= 4:
         return np.ascontiguousarray(pixels, target)
+    if pixels.dtype.kind == "i" and pixels.dtype.itemsize <= 4:
+        signed = np.maximum(pixels, -1).astype(f"<i{pixels.dtype.itemsize}", copy=False)
+        return np.ascontiguousarray(signed.view(target))  # -1 is the largest, seen as unsigned
     if pixels.dtype.kind == "f":
         invalid = np.isnan(pixels) | (pixels < 0)
         values = np.where(invalid, 0, pixels)
