@@ -17,7 +17,8 @@ from dadafs.fragments import FRAGMENT_BYTES, checksum, fragment_sizes
 from dadafs.scans.model import Identity
 from dadafs.scans.names import show
 from dadafs.scans.tree import RawTree, identity_of
-from dadafs.server.pool import FragmentPool, fragment_key
+from dadafs.server.pooling.files import fragment_key
+from dadafs.server.pooling.pool import FragmentPool
 
 MAX_COUNT = 16  # fragments of one read: what a reply may take of memory
 DESCRIPTORS = 64

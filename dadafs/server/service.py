@@ -38,7 +38,7 @@ from dadafs.rpc.service import Answer, Service, caller
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.tree import RawTree
 from dadafs.server.fragments import FragmentReader
-from dadafs.server.pool import FragmentPool
+from dadafs.server.pooling.pool import FragmentPool
 from dadafs.server.registry import Registry
 
 R = TypeVar("R")

@@ -11,7 +11,7 @@ import trio
 from dadafs.cache.store import Store
 from dadafs.rpc.exposing import expose_node, metrics_listener
 from dadafs.rpc.security import Credentials
-from dadafs.server.pool import FragmentPool
+from dadafs.server.pooling.pool import FragmentPool
 from dadafs.server.service import RawServer
 
 

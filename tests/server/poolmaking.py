@@ -13,7 +13,8 @@ import pytest
 
 from dadafs.fragments import checksum
 from dadafs.scans.model import Identity
-from dadafs.server.pool import FragmentPool, fragment_key
+from dadafs.server.pooling.files import fragment_key
+from dadafs.server.pooling.pool import FragmentPool
 
 GENEROUS = 1 << 30
 
@@ -36,6 +37,14 @@ def opened(directory: Path, max_bytes: int = GENEROUS, **options: float) -> Frag
 def put(pool: FragmentPool, number: int, size: int = 5000) -> None:
     content = data(number, size)
     pool.put(key(number), memoryview(content), checksum(content))
+
+
+def get(pool: FragmentPool, number: int, size: int = 5000) -> bytes | None:
+    """The data of a fragment, None where there are none to be trusted."""
+    buffer = memoryview(bytearray(size))
+    found = pool.read_into(key(number), buffer)
+    assert found in (None, checksum(buffer))
+    return None if found is None else bytes(buffer)
 
 
 def fill(pool: FragmentPool, numbers: range, size: int = 5000) -> None:

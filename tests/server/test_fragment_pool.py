@@ -13,28 +13,30 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from poolmaking import Clock, data, files, fill, key, opened, path_of, put, small_disk
+from poolmaking import Clock, data, files, fill, get, key, opened, path_of, put, small_disk
 
-from dadafs.blocks import page_aligned
+from dadafs.blocks import PAGE_BYTES, page_aligned
 from dadafs.fragments import FRAGMENT_BYTES, checksum
 from dadafs.scans.model import Identity
-from dadafs.server import pool as module
-from dadafs.server.pool import HEADER_BYTES, PAGE_BYTES, FragmentPool, fragment_key, surplus
+from dadafs.server.pooling import pool as module
+from dadafs.server.pooling.files import HEADER_BYTES, fragment_key
+from dadafs.server.pooling.order import surplus
+from dadafs.server.pooling.pool import FragmentPool
 
 FILE = 3 * PAGE_BYTES  # what data(number) takes
 
 
 def test_fragments_survive_a_restart(tmp_path: Path) -> None:
     pool = opened(tmp_path / "pool")
-    assert pool.get(key(1)) is None
+    assert get(pool, 1) is None
     put(pool, 1)
-    assert pool.get(key(1)) == data(1)
+    assert get(pool, 1) == data(1)
     pool.flush()
-    assert pool.get(key(1)) == data(1)
+    assert get(pool, 1) == data(1)
     pool.close()
     pool.close()
     pool = opened(tmp_path / "pool")
-    assert (pool.get(key(1)), pool.get(key(2))) == (data(1), None)
+    assert (get(pool, 1), get(pool, 2)) == (data(1), None)
     assert pool.counters == {
         "hits": 1,
         "misses": 1,
@@ -63,11 +65,11 @@ def test_what_is_no_fragment_is_dropped(tmp_path: Path) -> None:
     pool = opened(tmp_path / "pool")
     put(pool, 1, FRAGMENT_BYTES + 1)
     pool.flush()
-    assert pool.get(key(1)) is None
+    assert get(pool, 1, FRAGMENT_BYTES + 1) is None
     assert pool.counters["dropped"] == 1
     pool.close()
     put(pool, 2)
-    assert pool.get(key(2)) is None
+    assert get(pool, 2) is None
 
 
 def test_keys_tell_path_content_and_index_apart() -> None:
@@ -102,7 +104,7 @@ def test_surplus(used: int, coming: int, spare: int, expected: int) -> None:
 def test_least_recently_used_go_first(tmp_path: Path) -> None:
     pool = opened(tmp_path / "pool", 40 * FILE)
     fill(pool, range(40))
-    assert all(pool.get(key(number)) for number in range(10))
+    assert all(get(pool, number) for number in range(10))
     fill(pool, range(40, 50))
     kept = [number for number in range(50) if path_of(tmp_path / "pool", number).exists()]
     assert kept[:10] == list(range(10))
@@ -148,7 +150,8 @@ def test_against_a_plain_model(steps: list[Step]) -> None:
                 damaged.discard(number)
             elif step == "get":
                 there = number in held and number not in damaged
-                assert pool.get(key(number)) == (data(number, held[number]) if there else None)
+                expected = data(number, held[number]) if there else None
+                assert get(pool, number, held.get(number, 1)) == expected
                 if there:
                     held.move_to_end(number)
                 else:
@@ -163,7 +166,7 @@ def test_against_a_plain_model(steps: list[Step]) -> None:
             elif step == "remove" and number in held:
                 path_of(directory, number).unlink()
                 damaged.add(number)
-                assert pool.get(key(number)) is None
+                assert get(pool, number, held[number]) is None
                 del held[number]
                 damaged.discard(number)
             elif step == "restart":
@@ -192,7 +195,7 @@ def test_slow_disk_drops_fragments_instead_of_waiting(
     for number in range(100):
         put(pool, number)
     assert pool.counters["dropped"] == 90
-    assert [n for n in range(100) if pool.get(key(n)) == data(n)] == list(range(10))
+    assert [n for n in range(100) if get(pool, n) == data(n)] == list(range(10))
     may_write.set()
     pool.close()
     assert pool.counters["written"] == 10
@@ -211,10 +214,10 @@ def test_hits_before_the_files_are_listed(tmp_path: Path, monkeypatch: pytest.Mo
         FragmentPool, "_shard", lambda self, d: may_list.wait(30) and shard(self, d)
     )
     pool = FragmentPool(tmp_path / "pool", 20 * FILE, keep_free=0.0)
-    assert pool.get(key(3)) == data(3)
-    assert pool.get(key(20)) is None
+    assert get(pool, 3) == data(3)
+    assert get(pool, 20) is None
     put(pool, 20)
-    assert pool.get(key(20)) == data(20)
+    assert get(pool, 20) == data(20)
     may_list.set()
     pool.flush()
     assert list(pool._order)[-2:] in ([key(3), key(20)], [key(20), key(3)])
@@ -274,7 +277,7 @@ def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     pool = opened(directory)
     assert pool.counters["leftovers"] == 50
     assert len(files(directory)) == 10
-    assert [number for number in range(50) if pool.get(key(number))] == list(range(10))
+    assert [number for number in range(50) if get(pool, number)] == list(range(10))
     pool.close()
 
 
@@ -284,12 +287,12 @@ def test_use_is_noted_for_the_next_start(tmp_path: Path) -> None:
     paths = [path_of(tmp_path / "pool", number) for number in range(2)]
     for path in paths:
         os.utime(path, (1000, 1000))
-    assert pool.get(key(1)) == data(1)
+    assert get(pool, 1) == data(1)
     assert paths[0].stat().st_mtime == 1000
     assert abs(paths[1].stat().st_mtime - time.time()) < 100
     os.utime(paths[1], (time.time() - 100, time.time() - 100))
     before = paths[1].stat().st_mtime_ns
-    assert pool.get(key(1)) == data(1)
+    assert get(pool, 1) == data(1)
     assert paths[1].stat().st_mtime_ns == before  # not again within the hour
     pool.close()
 
@@ -301,7 +304,7 @@ def test_space_and_inodes_are_kept_free(tmp_path: Path) -> None:
             fill(pool, range(begin, begin + 10))
             found = os.statvfs(disk)
             assert found.f_bavail >= 0.25 * found.f_blocks
-        assert pool.get(key(499)) == data(499)
+        assert get(pool, 499) == data(499)
         assert "write_errors" not in pool.counters
         assert pool.counters["held"] > 100
         (disk / "another").write_bytes(bytes(300_000))
@@ -317,7 +320,7 @@ def test_space_and_inodes_are_kept_free(tmp_path: Path) -> None:
         found = os.statvfs(disk)
         assert found.f_favail >= 0.19 * found.f_files  # directories of the last file apart
         assert "write_errors" not in pool.counters
-        assert pool.get(key(599)) == data(599)
+        assert get(pool, 599) == data(599)
         pool.close()
 
 
@@ -345,7 +348,7 @@ def test_threads_share_a_pool(tmp_path: Path) -> None:
         for number in range(begin, begin + 300):
             put(pool, number % 200)
             other = number * 7 % 200
-            if pool.get(key(other)) not in (None, data(other)):
+            if get(pool, other) not in (None, data(other)):
                 wrong.append(other)
 
     threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(4)]
@@ -413,6 +416,6 @@ def test_files_of_an_older_layout_are_misses(tmp_path: Path) -> None:
     path = path_of(tmp_path, 0)
     path.write_bytes(b"ddaf\1" + path.read_bytes()[5:])
     pool = opened(tmp_path)
-    assert pool.get(key(0)) is None
+    assert get(pool, 0) is None
     assert not path.exists()
     pool.close()

@@ -17,6 +17,7 @@ from poolmaking import (
     data,
     files,
     fill,
+    get,
     key,
     opened,
     path_of,
@@ -24,8 +25,9 @@ from poolmaking import (
     small_disk,
 )
 
-from dadafs.server import pool as module
-from dadafs.server.pool import HEADER_BYTES, FragmentPool
+from dadafs.server.pooling import pool as module
+from dadafs.server.pooling.files import HEADER_BYTES
+from dadafs.server.pooling.pool import FragmentPool
 
 TIMES = 50
 
@@ -79,10 +81,10 @@ def test_damaged_files_are_misses(
         put(pool, number, 12_000)
         pool.flush()
         path.write_bytes(content)
-        assert pool.get(key(number)) is None
+        assert get(pool, number, 12_000) is None
         put(pool, number, 12_000)
         pool.flush()
-        assert pool.get(key(number)) == data(number, 12_000)
+        assert get(pool, number, 12_000) == data(number, 12_000)
     assert pool.counters["bad_files"] == 2 * TIMES
     assert pool.counters["held"] == TIMES
     assert len([record for record in caplog.records if "bad files" in record.message]) == 1
@@ -94,8 +96,8 @@ def test_files_in_the_place_of_others_are_misses(tmp_path: Path) -> None:
     fill(pool, range(TIMES))
     for number in range(1, TIMES):
         os.replace(path_of(tmp_path, number), path_of(tmp_path, 0))
-        assert pool.get(key(0)) is None
-        assert pool.get(key(number)) is None
+        assert get(pool, 0) is None
+        assert get(pool, number) is None
     pool.close()
 
 
@@ -110,7 +112,7 @@ def test_full_disk(tmp_path: Path) -> None:
             clock.now += module.RETRY_S + 1
             fill(pool, range(number * 100, number * 100 + 100), 9000)
             for one in range(max(0, number * 100 - 100), number * 100 + 100):
-                assert pool.get(key(one)) in (None, data(one, 9000))
+                assert get(pool, one, 9000) in (None, data(one, 9000))
         counters = pool.counters
         assert counters["write_errors"] >= TIMES - 5
         assert counters["dropped"] > 10 * TIMES
@@ -129,9 +131,9 @@ def test_read_only_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
             subprocess.run(["mount", "-o", f"remount,{mode}", os.fspath(disk)], check=True)
             clock.now += module.RETRY_S + 1
             fill(pool, range(TIMES + number, TIMES + number + 1))
-            assert pool.get(key(number)) == data(number)
+            assert get(pool, number) == data(number)
             expected = None if mode == "ro" else data(TIMES + number)
-            assert pool.get(key(TIMES + number)) == expected
+            assert get(pool, TIMES + number) == expected
             mode = "rw" if mode == "ro" else "ro"
         assert pool.counters["write_errors"] == TIMES // 2
         said = [record.message for record in caplog.records]
@@ -154,7 +156,7 @@ def test_pool_on_a_read_only_disk_from_the_start(tmp_path: Path) -> None:
         pool = opened(disk, 5 * 8192)
         put(pool, 10)
         for _ in range(2):
-            got = [pool.get(key(number)) for number in range(11)]
+            got = [get(pool, number) for number in range(11)]
             pool.flush()
         assert got == [*(data(n) if n != 3 else None for n in range(10)), None]
         assert pool.counters["scan_errors"] == 1
@@ -167,7 +169,7 @@ def test_directory_that_goes_and_comes(tmp_path: Path) -> None:
     pool = FragmentPool(directory, 1 << 30, keep_free=0.0, clock=clock)
     for number in range(TIMES):
         fill(pool, range(5))
-        assert [pool.get(key(n)) for n in range(5)] == [data(n) for n in range(5)]
+        assert [get(pool, n) for n in range(5)] == [data(n) for n in range(5)]
         if number % 3 == 0:
             shutil.rmtree(directory)
         elif number % 3 == 1:
@@ -175,12 +177,12 @@ def test_directory_that_goes_and_comes(tmp_path: Path) -> None:
         else:
             shutil.rmtree(directory)
             directory.write_bytes(b"a file")
-            assert [pool.get(key(n)) for n in range(5)] == [None] * 5
+            assert [get(pool, n) for n in range(5)] == [None] * 5
             fill(pool, range(5, 7))
             assert directory.read_bytes() == b"a file"
             directory.unlink()
             clock.now += module.RETRY_S + 1
-        assert [pool.get(key(n)) for n in range(5)] == [None] * 5
+        assert [get(pool, n) for n in range(5)] == [None] * 5
     assert pool.counters["held"] == 0
     assert {"read_errors", "write_errors"} <= set(pool.counters)
     pool.close()
@@ -198,8 +200,8 @@ def test_directory_that_comes_late_is_listed(tmp_path: Path) -> None:
     os.rename(tmp_path / "ssd", tmp_path / "pool")
     fill(pool, range(11, 12))
     assert pool.counters["held"] == 6
-    assert pool.get(key(10)) is None
-    assert pool.get(key(4)) == data(4)
+    assert get(pool, 10) is None
+    assert get(pool, 4) == data(4)
     pool.close()
 
 
@@ -208,7 +210,7 @@ def test_no_directory_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     pool = opened(tmp_path / "file" / "pool")
     for number in range(TIMES):
         fill(pool, range(number, number + 1))
-        assert pool.get(key(number)) is None
+        assert get(pool, number) is None
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 2  # of reading and of writing
     assert pool.counters["dropped"] == TIMES
@@ -230,11 +232,11 @@ def test_disk_that_fails_to_read(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", fail)
-        assert [pool.get(key(number)) for number in range(TIMES)] == [None] * TIMES
+        assert [get(pool, number) for number in range(TIMES)] == [None] * TIMES
     assert asked == module.READ_FAILURES  # then it is left in peace for a while
-    assert pool.get(key(TIMES - 1)) is None
+    assert get(pool, TIMES - 1) is None
     clock.now += module.RETRY_S + 1
-    assert pool.get(key(TIMES - 1)) == data(TIMES - 1)
+    assert get(pool, TIMES - 1) == data(TIMES - 1)
     assert len([record for record in caplog.records if "Input/output" in record.message]) == 1
     pool.close()
 
@@ -256,7 +258,7 @@ def test_disk_that_fails_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(TIMES):
         clock.now += module.RETRY_S + 1
         fill(pool, range(number, number + 1))
-        assert pool.get(key(number)) in (None, data(number))
+        assert get(pool, number) in (None, data(number))
     assert pool.counters["write_errors"] + pool.counters["written"] == TIMES
     assert pool.counters["written"] == len(files(tmp_path)) > 0
     pool.close()
@@ -305,7 +307,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
             assert killer.stdout.readline() == "killed\n"
             pool = opened(directory, 60 * 70_000)
             for number in range(100):
-                found = pool.get(key(number))
+                found = get(pool, number, 60_000 + number)
                 assert found in (None, expected[number])
                 served += found is not None
             assert not [path for path in files(directory) if path.suffix]
