@@ -111,7 +111,7 @@ class Catalog:
         entries = self._tree.listing(path)
         files = {entry.name: entry for entry in entries if entry.attributes.kind == "file"}
         others = [entry for entry in entries if entry.attributes.kind != "file"]
-        scans, loose = group(files, [entry.name for entry in others])
+        scans, loose = group(files, [entry.name for entry in others], path)
         shown = [
             Entry(name, _of_scan([files[one].attributes for one in members.all]), True)
             for name, members in scans.items()
@@ -138,7 +138,7 @@ class Catalog:
                 here = at
                 continue
             owner = None
-            if attributes.kind == "file" and scan_of(name) is not None:
+            if attributes.kind == "file" and scan_of(name, here) is not None:
                 owner = self._directories.get(here).owner(name)
             if owner is not None:
                 scan = show(owner)

@@ -11,6 +11,7 @@ from dadafs.errors import DadaError
 from dadafs.scans.beside.sidecars import Notes
 from dadafs.scans.frames.imageseries import ImageSeries
 from dadafs.scans.frames.index import FrameIndexer
+from dadafs.scans.frames.lima import read_lima
 from dadafs.scans.frames.series import Series, links_by_number
 from dadafs.scans.metadata.geometry import settle
 from dadafs.scans.metadata.masters import Link, Master, read_master
@@ -51,10 +52,13 @@ def read_contents(
     master = Master()
     if files.master is not None:
         master = read_master(tree, join(directory, files.master), dataset)
+    elif files.lima:
+        master = read_lima(tree, indexer, directory, files, dataset)
     problems = list(master.problems)
     own = {join(directory, name) for name in files.all}
+    led = () if files.lima else master.links  # its links are in its directory, there or not yet
     elsewhere = tuple(
-        dict.fromkeys(link.path for link in master.links if link.path and link.path not in own)
+        dict.fromkeys(link.path for link in led if link.path and link.path not in own)
     )
     present = own | {path for path in elsewhere if _exists(tree, path)}
     links = list(master.links)

@@ -26,6 +26,7 @@ NEIGHBOURS = 40  # names looked at for a typo, in sorted order: 0.5 ms
 class Directory(msgspec.Struct, frozen=True):
     """The names in a raw directory, sorted into scans and others."""
 
+    path: bytes
     stamp: tuple[int, int]
     """Inode and mtime of the directory when it was read."""
     scans: dict[bytes, ScanFiles]
@@ -44,7 +45,7 @@ class Directory(msgspec.Struct, frozen=True):
 
     def owner(self, name: bytes) -> bytes | None:
         """The shown name of the scan that the file of that name belongs to; None when loose."""
-        key = scan_of(name)
+        key = scan_of(name, self.path)
         if key is None or (b"\0" in key and key not in self.owners):
             return None
         return self.owners.get(key, key)
@@ -97,16 +98,17 @@ class Directories:
         others: list[bytes] = []
         for name, kind, linked in self._tree.kinds(path):
             (files if kind == "file" else others).append(name)
-            if linked and scan_of(name) is not None:
+            if linked and scan_of(name, path) is not None:
                 settled = False
-        scans, loose = group(files, others)
+        scans, loose = group(files, others, path)
         owners = {
             own: shown
             for shown, members in scans.items()
-            if (own := scan_of(members.all[0])) is not None and own != shown
+            if (own := scan_of(members.all[0], path)) is not None and own != shown
         }
         now = self._clock()
         return Directory(
+            path,
             stamp,
             scans,
             tuple(sorted([*scans, *loose, *others])),

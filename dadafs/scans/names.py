@@ -10,6 +10,8 @@ import msgspec
 MASTER = re.compile(rb"(.+)_master\.h5", re.DOTALL)
 DATA = re.compile(rb"(.+)_data_([0-9]+)\.h5", re.DOTALL)
 NEXUS = re.compile(rb"(.+)\.nxs", re.DOTALL)
+LIMA = re.compile(rb"(.+)_([0-9]{4}|[1-9][0-9]{4,8})\.h5", re.DOTALL)  # its `%04d`
+LIMA_DIRECTORY = re.compile(rb"scan([0-9]{4,9})")  # that BLISS makes for a scan
 IMAGES = {b"cbf": b"cbf", b"edf": b"edf", b"tif": b"tif", b"tiff": b"tif"}
 IMAGES |= {ending.upper(): kind for ending, kind in IMAGES.items()}
 HDF5_MASKS = ("h5", "hdf5", "nxs")
@@ -27,6 +29,8 @@ class ScanFiles(msgspec.Struct, frozen=True):
     """By number."""
     images: str = ""
     """The format of files that hold one frame each, `cbf`, `edf` or `tif`; empty for HDF5."""
+    lima: bool = False
+    """LImA wrote them: `eiger_0000.h5`, `eiger_0001.h5`, ... in `scan0001`."""
 
     @property
     def all(self) -> tuple[bytes, ...]:
@@ -34,19 +38,21 @@ class ScanFiles(msgspec.Struct, frozen=True):
         return self.data if self.master is None else (self.master, *self.data)
 
 
-def scan_of(name: bytes) -> bytes | None:
+def scan_of(name: bytes, directory: bytes = b"") -> bytes | None:
     """The key of the scan that a file of this name belongs to; None for a loose file.
 
-    The key of a master and its data files is the scan's name. Other keys, of NeXus files and of
-    single images, are no names. One image alone has a key and makes no scan.
+    The key of a master and its data files is the scan's name. Other keys, of NeXus files, of
+    LImA's and of single images, are no names. One image alone has a key and makes no scan.
     Hidden files never belong to one: they are other programs' temporary files, or what macOS
     leaves beside every file.
     """
     if name.startswith(b"."):
         return None
     if name.endswith(b".h5"):
-        match = MASTER.fullmatch(name) or DATA.fullmatch(name)
-        return match[1] if match else None
+        if match := MASTER.fullmatch(name) or DATA.fullmatch(name):
+            return match[1]
+        match = LIMA.fullmatch(name) if scan_number(directory) is not None else None
+        return match[1] + b"\0lima" if match else None
     if match := NEXUS.fullmatch(name):
         return match[1] + b"\0nxs"
     image = _image(name)
@@ -65,29 +71,38 @@ def _image(name: bytes) -> tuple[bytes, bytes] | None:
     return (bare + b"\0" + kind, stem[len(bare) :]) if bare and bare != stem else None
 
 
+def scan_number(directory: bytes) -> int | None:
+    """The number of the BLISS scan whose frames a directory of that path is for."""
+    match = LIMA_DIRECTORY.fullmatch(split(directory)[1])
+    return int(match[1]) if match else None
+
+
 def number_of(name: bytes) -> int | None:
     """The number in the name of a data file or an image; None for another file."""
     image = _image(name)
-    match = None if image else DATA.fullmatch(name)
+    match = None if image else DATA.fullmatch(name) or LIMA.fullmatch(name)
     digits = image[1] if image else match[2] if match else b""
     return int(digits) if 0 < len(digits) <= 18 else None
 
 
 def group(
-    files: Iterable[bytes], others: Iterable[bytes] = ()
+    files: Iterable[bytes], others: Iterable[bytes] = (), directory: bytes = b""
 ) -> tuple[dict[bytes, ScanFiles], list[bytes]]:
     """Sort the names of a directory's files into scans, by the name each is shown under, and loose.
 
     A data file without a master makes a scan too, and so do two images or more that differ in
-    their numbers only. A scan whose own name is that of a loose file or of one of `others`, the
+    their numbers only, and LImA's files in the directory of a BLISS scan if no master has their
+    name. A scan whose own name is that of a loose file or of one of `others`, the
     directory's names that are no files, is shown as `NAME.scan`. Every file lies in exactly one
     scan or is loose; shown names are unique; loose files keep their order.
     """
     masters: dict[bytes, bytes] = {}
     data: dict[bytes, list[tuple[tuple[int, bytes], bytes]]] = {}
     images: dict[bytes, list[bytes]] = {}
+    lima: dict[bytes, list[tuple[int, bytes]]] = {}
     scans: dict[bytes, ScanFiles] = {}
     loose = []
+    by_bliss = scan_number(directory) is not None
     for name in files:
         if name.startswith(b"."):
             loose.append(name)
@@ -97,6 +112,8 @@ def group(
             elif match := MASTER.fullmatch(name):
                 masters[match[1]] = name
             else:
+                if by_bliss and (match := LIMA.fullmatch(name)):
+                    lima.setdefault(match[1], []).append((int(match[2]), name))
                 loose.append(name)
         elif image := _image(name):
             images.setdefault(image[0], []).append(name)
@@ -106,6 +123,8 @@ def group(
         else:
             loose.append(name)
     loose = _without_series(images, scans, loose)
+    if free := lima.keys() - masters.keys() - data.keys():
+        loose = _without_lima({stem: lima[stem] for stem in free}, scans, loose)
     for key in sorted({*masters, *data, *scans}):
         if key in scans:
             scans[key] = scans.pop(key)  # to the end
@@ -129,6 +148,19 @@ def _without_series(
             scans[key] = ScanFiles(None, members, key.rpartition(b"\0")[2].decode())
             taken.update(members)
     return [name for name in loose if name not in taken] if taken else loose
+
+
+def _without_lima(
+    lima: dict[bytes, list[tuple[int, bytes]]], scans: dict[bytes, ScanFiles], loose: list[bytes]
+) -> list[bytes]:
+    """Add what LImA wrote to the scans; the files that remain loose."""
+    taken: set[bytes] = set()
+    for stem, numbered in lima.items():
+        key = stem + b"\0lima"
+        if name_of(key):
+            scans[key] = ScanFiles(None, tuple(name for _, name in sorted(numbered)), lima=True)
+            taken.update(scans[key].data)
+    return [name for name in loose if name not in taken]
 
 
 def _by_number(names: list[bytes]) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -29,6 +29,8 @@ MAX_HOPS = 16  # soft links followed on one path
 MAX_TEXT = 200
 
 Value: TypeAlias = str | float | None
+Number: TypeAlias = Callable[[bytes], float | None]
+"""Looks up a number by its path."""
 _one_at_a_time = threading.RLock()
 
 

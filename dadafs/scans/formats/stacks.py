@@ -10,7 +10,12 @@ from h5py import h5d, h5g, h5l, h5o
 from dadafs.scans.formats import hdf5
 from dadafs.scans.names import show
 
-USUAL = (b"/entry/data/data", b"/entry/instrument/detector/data", b"/entry/data/data_000001")
+USUAL = (
+    b"/entry/data/data",
+    b"/entry/instrument/detector/data",
+    b"/entry/data/data_000001",
+    b"/entry_0000/measurement/data",
+)
 MAX_OBJECTS = 5000  # looked at; masters with every motor have some hundred
 SHOWN = 4
 KINDS = "uif"  # of pixels, the likeliest first: other stacks are made of frames

@@ -234,7 +234,7 @@ def links_by_number(directory: bytes, files: ScanFiles, at_least: int = 0) -> li
     numbered = {number: name for name in files.data if (number := number_of(name)) is not None}
     if not numbered:
         return []
-    begin = min(1, *numbered)
+    begin = 0 if files.lima else min(1, *numbered)
     end = max(*numbered, begin + at_least - 1) + 1
     if end - begin > 2 * len(files.data) + at_least + WIDEST_GAP:
         return [Link(join(directory, name), b"") for name in files.data]
