@@ -23,7 +23,8 @@ from trio.testing import MockClock
 from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.values import PatchValues
-from dadafs.client.farming.farm import Farm, Job, Values, Wanted
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job, Values, Wanted
 from dadafs.config import MEMORY_BYTES
 from dadafs.errors import Unreachable
 from dadafs.planning import PATCH_FRAMES
@@ -247,9 +248,9 @@ async def simulate(setting: Setting) -> Outcome:
 
     began, cpu = trio.current_time(), time.process_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(farm.serve)
+        nursery.start_soon(farm.crew.serve)
         for one in computers:
-            farm.join(one)
+            farm.crew.join(one)
         nursery.start_soon(kill)
         most = await read_all(farm, setting.frames, Job("simulated"))
         ended = trio.current_time()

@@ -137,9 +137,9 @@ async def test_reader_waits_for_a_minute_of_stall_and_no_longer(
     plan = Plan("moments", "1", 4, 4, "<u2")
     wanted = Wanted(b"k" * 32, plan, FrameSlice(0, 1, ()), (1, 6), np.dtype("<u8"))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(farm.serve)
+        nursery.start_soon(farm.crew.serve)
         for _ in range(computers):
-            farm.join(Deaf())
+            farm.crew.join(Deaf())
         began = trio.current_time()
         with pytest.raises(Stalled, match="try again later"):
             await farm.values(Job(), [wanted])

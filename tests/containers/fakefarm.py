@@ -17,7 +17,8 @@ from analysis.analyses import ANALYSES
 from analysis.plan import Geometry
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
-from dadafs.client.farming.farm import Farm, Job, Wanted
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job, Wanted
 from dadafs.client.tree.mapfile import CompositeFile, MapFile
 from dadafs.client.tree.patternfile import PatternFile
 from dadafs.client.tree.resultfile import ResultFile

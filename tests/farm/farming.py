@@ -14,7 +14,8 @@ import trio
 from analysis.plan import Plan
 from dadafs.cache.memory import MemoryCache
 from dadafs.cache.values import PatchValues
-from dadafs.client.farming.farm import Farm, Job, Values, Wanted
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job, Values, Wanted
 from dadafs.errors import Unreachable
 from dadafs.scans.model import FrameSlice
 
@@ -156,9 +157,9 @@ async def serving(*computers: FakeComputer, keep: bool = False) -> AsyncIterator
     """A farm with these computers; afterwards nothing is left in it."""
     farm = new_farm(keep=keep)
     for computer in computers:
-        farm.join(computer)
+        farm.crew.join(computer)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(farm.serve)
+        nursery.start_soon(farm.crew.serve)
         yield farm
         await trio.sleep(0.01)
         assert_at_rest(farm)
@@ -171,9 +172,9 @@ def assert_at_rest(farm: Farm) -> None:
     """All gauges are at zero."""
     assert farm.in_flight == 0
     assert farm.jobs == []
-    assert all(gauges["busy"] == 0 for gauges in farm.computers().values())
-    assert len(farm._queues) == 0
-    assert not any(farm._runs.values())
+    assert all(gauges["busy"] == 0 for gauges in farm.crew.gauges().values())
+    assert len(farm.crew._queues) == 0
+    assert not farm.crew._runs
 
 
 async def read(farm: Farm, numbers: Sequence[int], job: Job | None = None) -> float:

@@ -11,16 +11,8 @@ from farming import check, key_of, values_of, wanted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadafs.client.farming.choosing import (
-    LATE_S,
-    Haste,
-    Queues,
-    Rendezvous,
-    Typical,
-    haste,
-    look_ahead,
-    may_double,
-)
+from dadafs.client.farming.choosing import Queues, Rendezvous, look_ahead
+from dadafs.client.farming.durations import LATE_S, Haste, Typical, haste, may_double
 from dadafs.client.farming.tickets import Job, Ticket
 from dadafs.errors import BadData
 

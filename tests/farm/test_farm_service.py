@@ -23,8 +23,9 @@ from farming import (
 )
 from trio.testing import MockClock
 
-from dadafs.client.farming import farm as farm_module
-from dadafs.client.farming.farm import STALL_S, Job
+from dadafs.client.farming.crew import Crew
+from dadafs.client.farming.farm import STALL_S, Farm
+from dadafs.client.farming.tickets import Job
 from dadafs.errors import ComputationFailed, DadaError, Stale, Stalled, Unforeseen, Unreachable
 
 pytestmark = pytest.mark.trio
@@ -47,7 +48,7 @@ async def test_values_come_in_order_whatever_order_they_are_done_in(
 async def test_all_threads_are_used(autojump_clock: MockClock) -> None:
     computers = team(4)
     async with serving(*computers) as farm:
-        assert farm.slots == 12
+        assert farm.crew.slots == 12
         assert await read(farm, range(80)) < 10.5  # 80 patches for 8 threads
 
 
@@ -74,7 +75,7 @@ async def test_tickets_wait_for_the_first_computer(autojump_clock: MockClock) ->
     async with serving() as farm, trio.open_nursery() as nursery:
         nursery.start_soon(read, farm, range(4))
         await trio.sleep(5)
-        farm.join(a)
+        farm.crew.join(a)
     assert sorted(a.finished) == [0, 1, 2, 3]
 
 
@@ -83,16 +84,16 @@ async def test_computers_join_and_leave_in_the_middle_of_a_job(autojump_clock: M
     async with serving(a) as farm, trio.open_nursery() as nursery:
         nursery.start_soon(read, farm, range(60))
         await trio.sleep(3.5)
-        farm.join(b)
-        farm.join(c)
+        farm.crew.join(b)
+        farm.crew.join(c)
         await trio.sleep(3.5)
         left = list(a.begun)
-        farm.leave("peer 0")
-        farm.leave("nobody")
+        farm.crew.leave("peer 0")
+        farm.crew.leave("nobody")
         await trio.sleep(3)
         assert a.begun == left
         assert len(a.finished) >= len(left) - 2  # it may end what it was at
-        assert set(farm.computers()) == {"peer 1", "peer 2"}
+        assert set(farm.crew.gauges()) == {"peer 1", "peer 2"}
     assert 60 <= sum(times_begun(a, b, c).values()) <= 66
 
 
@@ -100,10 +101,10 @@ async def test_the_same_name_with_another_object_replaces_it(autojump_clock: Moc
     old, new = FakeComputer("peer"), FakeComputer("peer", slots=5)
     async with serving(old) as farm:
         await read(farm, [0])
-        farm.join(old)
+        farm.crew.join(old)
         await read(farm, [1])
-        farm.join(new)
-        assert farm.slots == 5
+        farm.crew.join(new)
+        assert farm.crew.slots == 5
         await read(farm, [2, 3])
     assert (old.finished, sorted(new.finished)) == ([0, 1], [2, 3])
     assert old.pings == 1
@@ -116,8 +117,8 @@ async def test_a_computer_that_dies_takes_nothing_with_it(autojump_clock: MockCl
         await trio.sleep(4.5)
         computers[0].kill()
         await trio.sleep(0.1)
-        assert farm.computers()["peer 0"]["trouble"]
-        assert farm.slots == 6
+        assert farm.crew.gauges()["peer 0"]["trouble"]
+        assert farm.crew.slots == 6
     assert farm.counters["patches_retried"] >= 1
     assert sum(len(one.finished) for one in computers) == 60
 
@@ -133,7 +134,7 @@ async def test_a_computer_that_comes_back_is_given_patches_again(autojump_clock:
         a.restart()
         await trio.sleep(6)
         assert len(a.begun) > begun
-        assert not farm.computers()["peer 0"]["trouble"]
+        assert not farm.crew.gauges()["peer 0"]["trouble"]
 
 
 async def test_who_cannot_be_reached_is_asked_ever_less_often_and_costs_nothing(
@@ -227,9 +228,9 @@ async def test_damaged_values_are_not_accepted(autojump_clock: MockClock) -> Non
     a.damage = True
     async with serving(a, b) as farm:
         await read(farm, range(40))
-        assert farm.computers()["peer 0"]["failed"] >= 1
+        assert farm.crew.gauges()["peer 0"]["failed"] >= 1
         assert len(a.finished) < 20
-        assert farm.computers()["peer 0"]["done"] == 0
+        assert farm.crew.gauges()["peer 0"]["done"] == 0
 
 
 async def test_damaged_values_everywhere_are_an_error(autojump_clock: MockClock) -> None:
@@ -267,8 +268,8 @@ async def test_a_patch_that_one_computer_fails_at_goes_to_another(
     a.before = before
     async with serving(a, b) as farm:
         await read(farm, range(40))
-        assert farm.computers()["peer 0"]["failed"] >= 1
-        assert farm.computers()["peer 1"]["done"] == 40
+        assert farm.crew.gauges()["peer 0"]["failed"] >= 1
+        assert farm.crew.gauges()["peer 1"]["done"] == 40
 
 
 async def test_a_patch_that_every_computer_fails_at_is_an_error(autojump_clock: MockClock) -> None:
@@ -351,7 +352,7 @@ async def test_a_stopped_computer_delays_a_reader_by_seconds_at_most(
         computers[1].stop()
         assert await read(farm, range(30)) < 30 / 4 + 5
         assert await read(farm, range(30, 60)) < 30 / 4 + 5
-        assert farm.computers()["peer 1"]["trouble"]
+        assert farm.crew.gauges()["peer 1"]["trouble"]
         computers[1].go_on()
         await trio.sleep(6)
         begun = len(computers[1].begun)
@@ -518,15 +519,15 @@ async def test_any_progress_of_a_job_is_progress(autojump_clock: MockClock) -> N
 async def test_serving_again_goes_on_where_it_ended(autojump_clock: MockClock) -> None:
     a, b = team(2)
     farm = new_farm()
-    farm.join(a)
-    farm.join(b)
+    farm.crew.join(a)
+    farm.crew.join(b)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read, farm, range(20))
         with trio.move_on_after(2.5):
-            await farm.serve()
+            await farm.crew.serve()
         assert farm.in_flight
         await trio.sleep(5)
-        nursery.start_soon(farm.serve)
+        nursery.start_soon(farm.crew.serve)
         await trio.sleep(30)
         nursery.cancel_scope.cancel()
     assert_at_rest(farm)
@@ -538,7 +539,7 @@ async def test_gauges_tell_of_each_computer(autojump_clock: MockClock) -> None:
     async with serving(a, b) as farm:
         await read(farm, range(40))
         await trio.sleep(0.01)
-        gauges = farm.computers()
+        gauges = farm.crew.gauges()
         assert set(gauges) == {"peer 0", "peer 1"}
         assert sum(one["done"] for one in gauges.values()) == 40
         assert gauges["peer 1"]["typical_s"] >= gauges["peer 0"]["typical_s"] > 0.9
@@ -549,14 +550,14 @@ async def test_watching_costs_nothing_when_nothing_is_done(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     looks = 0
-    look = farm_module.Farm._look
+    look = Crew._look
 
-    def counted(farm: farm_module.Farm) -> None:
+    def counted(crew: Crew) -> None:
         nonlocal looks
         looks += 1
-        look(farm)
+        look(crew)
 
-    monkeypatch.setattr(farm_module.Farm, "_look", counted)
+    monkeypatch.setattr(Crew, "_look", counted)
     (a,) = team(1)
     async with serving(a) as farm:
         await read(farm, [1])
@@ -578,7 +579,7 @@ async def test_any_schedule_gives_the_same_values(
         one.slow = lambda number: 10.0 if chance.random() < 0.05 else 1.0
     spare = FakeComputer("spare")  # so that somebody always lives
 
-    async def disturb(farm: farm_module.Farm) -> None:
+    async def disturb(farm: Farm) -> None:
         while True:
             await trio.sleep(float(chance.exponential(2)))
             one = computers[chance.integers(len(computers))]
@@ -592,11 +593,11 @@ async def test_any_schedule_gives_the_same_values(
                 case 3 | 4:
                     one.go_on()
                 case 5:
-                    farm.leave(one.name)
+                    farm.crew.leave(one.name)
                 case 6:
-                    farm.join(one)
+                    farm.crew.join(one)
 
-    async def reader(farm: farm_module.Farm) -> None:
+    async def reader(farm: Farm) -> None:
         job = Job()
         for _ in range(6):
             first = int(chance.integers(0, 60))

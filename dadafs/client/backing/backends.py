@@ -10,7 +10,7 @@ from typing import Protocol
 import trio
 
 from dadafs.client.backing.children import Child
-from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.crew import Crew
 from dadafs.client.farming.remote import RemotePeer
 from dadafs.client.farming.roster import Roster
 from dadafs.client.upstream.files import LocalRawFiles, RawFiles, RemoteRawFiles
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
-    """A server, ways to raw files, and computers for the farm."""
+    """A server, ways to raw files, and computers for the crew of a farm."""
 
     link: Link
     raw_files: RawFiles
     children: list[Child]
 
-    async def run(self, farm: Farm) -> None:
+    async def run(self, crew: Crew) -> None:
         """Keep it going until cancelled."""
 
     async def started(self) -> None:
@@ -68,9 +68,9 @@ class Embedded:
         self.raw_files: RawFiles = LocalRawFiles(RawTree(config.root))
         self._computer = RemotePeer("the peer", peer, config.threads)
 
-    async def run(self, farm: Farm) -> None:
+    async def run(self, crew: Crew) -> None:
         """Start the processes, and start them again when they end."""
-        farm.join(self._computer)
+        crew.join(self._computer)
         counters: Counter[str] = Counter()
         async with trio.open_nursery() as nursery:
             for child in self.children:
@@ -130,28 +130,28 @@ class Cluster:
         options += [f"--tls={config.tls}"] if config.tls is not None else []
         return Child("peer", runtime_directory(config.mountpoint), options)
 
-    async def run(self, farm: Farm) -> None:
+    async def run(self, crew: Crew) -> None:
         """Follow the server's list of peers; have a peer of our own work while it is empty."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fragments.run)
-            nursery.start_soon(self._roster.follow, farm)
+            nursery.start_soon(self._roster.follow, crew)
             if self._own is not None:
-                nursery.start_soon(self._fill_in, farm, self._own)
+                nursery.start_soon(self._fill_in, crew, self._own)
 
     async def started(self) -> None:
         """Wait until the server answers; peers may come later."""
         await self.link.greet()
 
-    async def _fill_in(self, farm: Farm, own: RemotePeer) -> None:
+    async def _fill_in(self, crew: Crew, own: RemotePeer) -> None:
         counters: Counter[str] = Counter()
         while True:
             await self._roster.until_empty()
             log.warning("no peer answers to the server's call: this machine computes by itself")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._child.run, counters)
-                farm.join(own)
+                crew.join(own)
                 await self._roster.until_filled()
-                farm.leave(own.name)
+                crew.leave(own.name)
                 nursery.cancel_scope.cancel()
 
     def peers(self) -> list[RemotePeer]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import trio
 
 from analysis.plan import Plan
-from dadafs.client.farming.choosing import Typical
+from dadafs.client.farming.durations import MIN_S, Typical
 from dadafs.client.farming.tickets import Ticket
 from dadafs.scans.model import FrameSlice
 
@@ -95,6 +95,11 @@ class Member:
     def threads(self) -> int:
         """Patches it works at; one slot is for the next."""
         return max(1, self.computer.slots - 1)
+
+    @property
+    def speed(self) -> float:
+        """Of all its threads, as a multiple of a typical one."""
+        return self.threads / max(MIN_S, self.pace.seconds)
 
     @property
     def crowd(self) -> float:

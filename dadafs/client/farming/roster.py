@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import trio
 
-from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.crew import Crew
 from dadafs.client.farming.remote import RemotePeer
 from dadafs.errors import DadaError
 from dadafs.rpc.messages import ListPeers, PeerEntry
@@ -32,24 +32,24 @@ class Roster:
         stack.callback(self._close)
 
     def peers(self) -> list[RemotePeer]:
-        """All that are in the farm."""
+        """All that are in the crew."""
         return [peer for peer, _ in self._known.values()]
 
-    async def follow(self, farm: Farm) -> None:
-        """Have the farm join and leave what the list says, until cancelled."""
+    async def follow(self, crew: Crew) -> None:
+        """Have the crew be what the list says, until cancelled."""
         while True:
             try:
                 with trio.fail_after(ANSWER_S):
                     listed, _ = await self._server.call(ListPeers())
-                self._update(farm, listed)
+                self._update(crew, listed)
             except (DadaError, trio.TooSlowError) as exc:
                 log.debug("no list of peers: %s", exc)
             await trio.sleep(LOOK_EVERY_S)
 
-    def _update(self, farm: Farm, listed: tuple[PeerEntry, ...]) -> None:
+    def _update(self, crew: Crew, listed: tuple[PeerEntry, ...]) -> None:
         for entry in set(self._known) - set(listed):
             peer, pool = self._known.pop(entry)
-            farm.leave(peer.name)
+            crew.leave(peer.name)
             pool.close()
         for entry in listed:
             if entry not in self._known:
@@ -57,7 +57,7 @@ class Roster:
                 pool = Pool(connect, name=f"peer {entry.name}")
                 peer = RemotePeer(entry.name, pool, entry.threads)
                 self._known[entry] = peer, pool
-                farm.join(peer)
+                crew.join(peer)
         self._changed.set()
         self._changed = trio.Event()
 

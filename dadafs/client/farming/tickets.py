@@ -67,8 +67,8 @@ class Ticket:
     jobs: set[Job] = field(default_factory=set)
     """All that have wanted it: when it is done, each of them has made progress."""
     done: trio.Event = field(default_factory=trio.Event)
-    values: Values | None = None
-    error: DadaError | None = None
+    outcome: Values | DadaError | None = None
+    """None until it is done."""
     waiters: int = 0
     readers: int = 0
     """Of those who wait, the ones that cannot go on without it."""

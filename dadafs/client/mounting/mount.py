@@ -74,8 +74,8 @@ async def serve(config: MountConfig, ready: Callable[[], None]) -> None:
         listener = listening(unix_socket(runtime / CONTROL))
         stack.callback((runtime / CONTROL).unlink, missing_ok=True)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(backend.run, farm)
-            nursery.start_soon(farm.serve)
+            nursery.start_soon(backend.run, farm.crew)
+            nursery.start_soon(farm.crew.serve)
             await backend.started()
             _mount(operations, config)
             stack.callback(pyfuse3.close, unmount=True)

@@ -7,7 +7,8 @@ import os
 import trio
 
 from dadafs.cache.store import Store
-from dadafs.client.farming.farm import Farm, Job
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job
 from dadafs.client.tree.inventory import Inventories, Need, parts_of
 from dadafs.client.tree.namespace import Namespace
 from dadafs.client.tree.resultfile import want

@@ -11,7 +11,8 @@ import msgspec
 import trio
 
 from dadafs.client.backing.backends import Backend
-from dadafs.client.farming.farm import Farm, Job
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job
 from dadafs.client.fuse.operations import Operations
 from dadafs.client.telling.errorlog import ErrorLog
 from dadafs.client.telling.metrics import metrics_text
@@ -84,7 +85,7 @@ class Status:
         """Who computes."""
         peers = self._backend.peers()
         reports = await _all([peer.report for peer in peers])
-        farmed = self._farm.computers()
+        farmed = self._farm.crew.gauges()
         return _json(
             {
                 "peers": [

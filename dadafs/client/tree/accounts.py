@@ -149,7 +149,7 @@ class Accounts:
             len(parts),
             len(held),
             sum(part.bytes for part in wanted),
-            self._farm.expected_s(result.plan, frames) if frames else 0.0,
+            self._farm.crew.expected_s(result.plan, frames) if frames else 0.0,
         )
 
     async def _account(self, result: Result) -> dict[str, Any]:

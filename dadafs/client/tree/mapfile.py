@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.corrections import MeanParts, corrected, parts_of
 from analysis.reductions import Status
 from dadafs.cache.values import PatchValues
-from dadafs.client.farming.farm import Wanted
+from dadafs.client.farming.tickets import Wanted
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.once import Once
 from dadafs.containers.base import UNUSED

@@ -15,7 +15,8 @@ from analysis.reductions import Status
 from analysis.reductions.patterns import merge, narrowed
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatternValues
-from dadafs.client.farming.farm import Farm, Wanted
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Wanted
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.locator import Locator
 from dadafs.client.upstream.once import Once

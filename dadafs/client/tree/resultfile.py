@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from analysis.reductions import Status
-from dadafs.client.farming.farm import Farm, Job, Wanted
+from dadafs.client.farming.farm import Farm
+from dadafs.client.farming.tickets import Job, Wanted
 from dadafs.client.upstream.locator import Locator
 from dadafs.client.upstream.once import Once
 from dadafs.containers import Items, Shell
