@@ -201,7 +201,7 @@ def test_unknown_monitors_are_refused_in_one_line(shared: Site, made: Recorded) 
     assert "largest counts" in reason(shared, "corr/sub/s/max/norm=ic1.npy")
     make_scan(shared.raw / "corr", name="unlogged", horz=2, vert=2)
     line = reason(shared, "corr/unlogged/darkfield/norm=ic1/full.npy")
-    assert "no SPEC or FIO file tells of corr/unlogged" in line
+    assert "no SPEC, FIO or BLISS file tells of corr/unlogged" in line
 
 
 def test_monitor_of_a_spec_file(shared: Site) -> None:

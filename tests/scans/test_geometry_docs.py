@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from blissfiles import write_entry, write_lima
 from metadatafiles import fio, poni, spec
 from scanfiles import frames_from, write_data, write_scan
 
@@ -74,7 +75,13 @@ def test_the_refusal_of_the_page(root: Path, catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beamline", "log"), [("P10", "newfile.dat"), ("P10", "sample_00042.fio"), ("ID13", ".dat")]
+    ("beamline", "log"),
+    [
+        ("P10", "newfile.dat"),
+        ("P10", "sample_00042.fio"),
+        ("ID13", ".dat"),
+        ("ID13", "sample_0001.h5"),
+    ],
 )
 def test_the_layouts_of_the_page(root: Path, catalog: Catalog, beamline: str, log: str) -> None:
     page = (DOCS / "detectors.md").read_text()
@@ -91,6 +98,11 @@ def test_the_layouts_of_the_page(root: Path, catalog: Catalog, beamline: str, lo
             place.mkdir()
         elif name.endswith("_master.h5"):
             write_scan(place.parent, name.removesuffix("_master.h5"), counts=(10,))
+        elif name.startswith("eiger_"):
+            write_lima(place, frames_from(0, 5), announced=10)
+        elif name == log and name.endswith(".h5"):
+            title, positions = "amesh stx 0 4 4 sty 0 1 1 0.02", {"stx": np.tile(np.arange(5.0), 2)}
+            write_entry(place, "1.1", title, positions=positions, ended=False)
         elif name.endswith((".dat", ".fio")):
             place.write_text(fio(MESH) if name.endswith(".fio") else spec((42, MESH)))
         else:

@@ -75,7 +75,7 @@ class Corrections:
         return nearest(file, [one for one in names if one.rpartition(".")[2].lower() in MASKS])
 
     def monitor(self, scan: Scan, name: str) -> Monitor:
-        """What the column of that name in the scan's SPEC or FIO file says of each frame.
+        """What the column of that name in the scan's SPEC, FIO or BLISS file says of each frame.
 
         Row k belongs to the k-th frame of the raster. NoSuchPath where there is no such column,
         or where it is not known which row belongs to which frame.
@@ -99,7 +99,7 @@ class Corrections:
 
 def _no_column(scan: Scan, name: str, logs: list[Column]) -> str:
     if not logs:
-        return f"no SPEC or FIO file tells of {show(scan.path)}"
+        return f"no SPEC, FIO or BLISS file tells of {show(scan.path)}"
     names = list(dict.fromkeys(one for log in logs for one in log.names))
     if not names:
         return f"{logs[0].source} has no columns"

@@ -1,4 +1,4 @@
-"""The files beside a scan that tell about it: geometry.toml, PONI, SPEC and FIO files."""
+"""The files beside a scan that tell about it: geometry.toml, PONI, SPEC, FIO and BLISS files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import msgspec
 from dadafs.cache.store import Store
 from dadafs.errors import DadaError, NoSuchPath
 from dadafs.scans.beside import overrides
+from dadafs.scans.beside.bliss import Wanted, bliss_column, read_bliss, wanted
 from dadafs.scans.beside.columns import Column, fio_column, spec_column
 from dadafs.scans.beside.fio import READ_BYTES, Recorded, read_fio
 from dadafs.scans.beside.overrides import Given, Section
@@ -33,6 +34,8 @@ KEPT_COLUMNS = 32  # of a million rows: 8 MB each
 LOG_LEVELS = 4  # directories above a scan's in which its log is looked for: P10 has three
 NUMBERED = re.compile(rb"(.*?)_*([0-9]{1,9})", re.DOTALL)
 SPEC_ENDINGS = (b".dat", b".spec", b"")
+HDF5 = b".h5"
+BLISS_MASTER = b"bliss_master.h5"  # of one scan, where BLISS is told to separate them
 
 T = TypeVar("T")
 Used: TypeAlias = tuple[bytes, Identity]
@@ -52,8 +55,8 @@ class Notes(msgspec.Struct, frozen=True):
     mtime_ns: int = 0
     """The newest of geometry.toml and PONI; logs grow with other scans and do not count."""
     files: tuple[SourceFile, ...] = ()
-    """Each geometry.toml, the PONI file and the FIO file, but no SPEC file: that grows with other
-    scans, and is named by the place in it."""
+    """Each geometry.toml, the PONI file and the FIO file, but no SPEC or BLISS file: that grows
+    with other scans, and is named by the place in it."""
 
     @property
     def dataset(self) -> bytes:
@@ -171,9 +174,9 @@ class Sidecars:
     def _recorded(
         self, above: list[bytes], name: bytes, used: list[Used], problems: list[str]
     ) -> Iterator[Recorded]:
-        """What logs say of the scan: its own FIO file, and the nearest SPEC file that has it."""
+        """What logs say of the scan: its FIO file, the nearest SPEC file, its BLISS file."""
         fio = partial(self._fio, used=used)
-        for level in self._logs(above, name, fio, self._spec):
+        for level in self._logs(above, name, fio, self._spec, self._bliss):
             for read in level:
                 try:
                     found = read()
@@ -187,7 +190,7 @@ class Sidecars:
                     break
 
     def columns(self, scan: bytes, name: str) -> Iterator[Column]:
-        """What the logs that tell of a scan have as column `name`: its FIO file, its SPEC file."""
+        """What the logs that tell of a scan have as column `name`: its FIO, SPEC, BLISS file."""
         directory, scan_name = split(scan)
         above = list(upwards(directory))[: LOG_LEVELS + 1]
 
@@ -207,7 +210,14 @@ class Sidecars:
                     (path, identity, place, name), lambda: spec_column(fd, *place, source, name)
                 )
 
-        for level in self._logs(above, scan_name, fio, spec):
+        def bliss(path: bytes, sought: Wanted) -> Column | None:
+            with self._opened(path) as (fd, identity):
+                return self._columns.once(
+                    (path, identity, sought, name),
+                    lambda: bliss_column(fd, split(path)[0], show(path), sought, name),
+                )
+
+        for level in self._logs(above, scan_name, fio, spec, bliss):
             for read in level:
                 try:
                     found = read()
@@ -223,10 +233,19 @@ class Sidecars:
         name: bytes,
         fio: Callable[[bytes], T | None],
         spec: Callable[[bytes, int], T | None],
+        bliss: Callable[[bytes, Wanted], T | None],
     ) -> Iterator[Iterator[Callable[[], T | None]]]:
-        """Ways to read what may tell of a scan, nearest first: its FIO files, then SPEC files."""
-        yield (partial(fio, join(place, name + b".fio")) for place in above[:2])
-        yield (partial(spec, path, number) for path, number in self._spec_of(above, name))
+        """Ways to read what may tell of a scan: its FIO, SPEC and BLISS files, nearest first."""
+        try:
+            files = self._directories.get(above[0]).scans.get(name)
+        except DadaError:
+            files = None
+        if files is None or not files.lima:  # a camera's name has no number of a scan
+            yield (partial(fio, join(place, name + b".fio")) for place in above[:2])
+            yield (partial(spec, path, number) for path, number in self._spec_of(above, name))
+        sought = wanted(above[0], files) if files is not None else None
+        if sought is not None:
+            yield (partial(bliss, path, sought) for path in self._datasets(above))
 
     def _spec_of(self, above: list[bytes], name: bytes) -> Iterator[tuple[bytes, int]]:
         stem, number = _stem(name)
@@ -241,6 +260,26 @@ class Sidecars:
             paths.append(join(above[0], logs[0]))
         for path in dict.fromkeys(paths):
             yield path, number
+
+    def _datasets(self, above: list[bytes]) -> Iterator[bytes]:
+        """The file of the dataset that a directory of frames is in: named like it, or the only."""
+        yield join(above[0], BLISS_MASTER)
+        if len(above) > 1:
+            yield join(above[1], split(above[1])[1] + HDF5)
+            try:
+                names = self._directories.get(above[1]).names
+            except DadaError:
+                return
+            found = [name for name in names if name.endswith(HDF5)]
+            if len(found) == 1:
+                yield join(above[1], found[0])
+
+    def _bliss(self, path: bytes, sought: Wanted) -> Recorded | None:
+        with self._opened(path) as (fd, identity):
+            return self._kept.once(
+                (path, identity, sought),
+                lambda: read_bliss(fd, split(path)[0], show(path), sought),
+            )
 
     def _spec(self, path: bytes, number: int) -> Recorded | None:
         with self._opened(path) as (fd, identity):

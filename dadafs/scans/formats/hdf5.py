@@ -113,7 +113,7 @@ def scalar(file: h5py.File, path: bytes) -> tuple[Value, str]:
     if found is None or found.get_space().get_simple_extent_npoints() != 1 or filters(found):
         return None, ""
     high = h5py.Dataset(found)
-    return _plain(high[()]), _text(high.attrs.get("units")) or ""
+    return _plain(high[()]), text_of(found, "units")
 
 
 def attribute(found: h5d.DatasetID, name: str) -> int | None:
@@ -131,6 +131,11 @@ def text_attribute(group: h5g.GroupID, name: str) -> bytes | None:
     except ERRORS:
         return None
     return text.encode("utf-8", "replace") if text else None
+
+
+def text_of(found: h5d.DatasetID, name: str) -> str:
+    """An attribute of a dataset that is one text; empty where it is none."""
+    return _text(h5py.Dataset(found).attrs.get(name)) or ""
 
 
 def _plain(value: object) -> Value:
