@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Settings, beam_centre
+from analysis.products import MOMENTS, Sums, sums_of
 
 SUM, X, Y, XX, XY, YY = range(6)
 """Columns of the values: sum_S I times 1, x, y, x^2, x y, y^2."""
@@ -75,12 +76,15 @@ def centred(values: NDArray[Any], settings: Settings) -> Centred:
 
     Parameters
     ----------
-    values : uint64 (n, 6), the moments about pixel (0, 0), exact modulo 2^64.
+    values : uint64 (n, 6), the moments about pixel (0, 0), exact modulo 2^64; or float64, those of
+        products about the beam, `analysis.products`.
     settings : gives the beam centre, and the roi or the detector's shape.
 
     Frames with more counts than `exact_counts` give NaN: their moments do not fit 64 bits, and
     nothing in them tells by how much they wrapped.
     """
+    if values.dtype.kind == "f":
+        return _centred_products(values)
     cx, cy = beam_centre(settings)
     x0, y0, columns, rows = extent(settings)
     moments = values.astype(np.uint64, copy=False)
@@ -104,18 +108,23 @@ def centred(values: NDArray[Any], settings: Settings) -> Centred:
     )
 
 
-def about_beam(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """sum I times 1, dx, dy, dx^2, dx dy, dy^2 about the beam, float64 (n, 6), dy downwards.
+def _centred_products(values: NDArray[Any]) -> Centred:
+    """From sums about the beam; they were taken in floating point, and their digits are lost."""
+    counts, x, y, xx, xy, yy = sums_of(values, MOMENTS).sums.T
+    x, y, xx, xy, yy = (per_count(one, counts) for one in (x, y, xx, xy, yy))
+    return Centred(x, y, xx=np.maximum(xx - x * x, 0), xy=xy - x * y, yy=np.maximum(yy - y * y, 0))
 
-    `values` are such sums already where they are no integers: of counts that were multiplied with
-    a flat field.
-    """
+
+def about_beam(values: NDArray[Any], settings: Settings) -> Sums:
+    """sum I times 1, dx, dy, dx^2, dx dy, dy^2 about the beam, (n, 6), dy downwards, from the same
+    values as `centred`."""
     if values.dtype.kind == "f":
-        return values.astype(np.float64)
+        return sums_of(values, MOMENTS)
     counts = values[:, SUM].astype(np.float64)
     one = centred(values, settings)
     means = (one.x, one.y, one.xx + one.x**2, one.xy + one.x * one.y, one.yy + one.y**2)
-    return np.stack([counts, *(total(counts, mean) for mean in means)], axis=1)
+    sums = np.stack([counts, *(total(counts, mean) for mean in means)], axis=1)
+    return Sums(sums, sums, counts)
 
 
 def total(counts: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

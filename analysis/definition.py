@@ -95,6 +95,8 @@ class Analysis:
     - pattern: sum, max and number of valid frames over all frames, uint64 (3, rows, columns),
       to (1, rows, columns).
 
+    With `flat` values are float64, as `analysis.reductions.flattened` tells.
+
     A quantity that is undefined for a frame or pixel is NaN. Each frame is finished by itself:
     the numbers do not depend on which other frames come along. ValueError where `Settings`
     lack what the formula needs.
@@ -148,7 +150,7 @@ def errors_of(
     The counts of a pixel are Poisson, so the variance of a count is the count, and what a formula
     f makes of all of them has to first order the variance sum_S I (df/dI)^2. The parts of
     `additive` are what f needs and the sums of variances: so the errors are those of what is
-    normalised, and less a background, too. Products with a flat field have other variances.
+    normalised, and less a background, too; products with a flat field f have the variance f^2 I.
     """
 
     def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -157,7 +159,6 @@ def errors_of(
     errors = replace(
         analysis,
         channels=channels,
-        parameters=tuple(name for name in analysis.parameters if name != "flat"),
         finish=finish,
         additive=additive,
         reduction=analysis.reduction if reduction is None else reduction,

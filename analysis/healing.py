@@ -12,6 +12,8 @@ the sentinel there. Pixels that only hold the sentinel are not healed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,30 @@ def opposite(plan: Plan) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return targets[valid], sources[valid]
 
 
+class Healing:
+    """What a plan takes of decoded frames: S, and what is healed of it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._targets, self._sources = opposite(plan)
+        self.covered = selected(plan)
+        """S with what is healed of it, bool (height, width)."""
+        self.covered.reshape(-1)[self._targets] = True
+
+    def plane(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """Numbers of pixels (height, width), healed: a copy, unless there is nothing to heal."""
+        if not self._targets.size:
+            return plane
+        healed = plane.copy()
+        healed.reshape(-1)[self._targets] = plane.reshape(-1)[self._sources]
+        return healed
+
+    def frame(self, frame: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Counts (height, width), healed, and which of them are valid."""
+        healed = self.plane(frame)
+        return healed, self.covered & (healed != self._plan.sentinel)
+
+
 def mirror(plan: Plan) -> tuple[int, int]:
     """2 cx and 2 cy as whole numbers: pixel x lies opposite to 2 cx - x."""
     if plan.cx is None or plan.cy is None:
@@ -54,6 +80,4 @@ def pixels(plan: Plan, flat: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 def covered(plan: Plan) -> NDArray[np.bool_]:
     """S with what is healed of it, bool (height, width)."""
-    chosen = selected(plan)
-    chosen.reshape(-1)[opposite(plan)[0]] = True
-    return chosen
+    return Healing(plan).covered

@@ -93,11 +93,8 @@ PARAMETERS: dict[str, Parameter] = {
 SELECTION = ("roi", "cx", "cy", "rmin", "rmax", "qmin", "qmax")
 """Parameters of every analysis that works on a selection S of pixels."""
 
-HEALED = (*SELECTION, "heal")
-"""The same where masked pixels of S can be healed."""
+CORRECTED = (*SELECTION, "heal", "flat")
+"""The same, and what is done to the frames before."""
 
-CORRECTED = (*HEALED, "flat")
-"""The same where counts can be multiplied with a flat field as well."""
-
-PLANE = ("roi", "cx", "cy", "heal")
+PLANE = ("roi", "cx", "cy", "heal", "flat")
 """Parameters of an analysis that keeps the pixels apart; only healing needs the beam centre."""

@@ -48,10 +48,12 @@ def plan_for(
     if kept_geometry is None and ("qmin" in limits or "qmax" in limits):
         kept_geometry = settings.geometry
     heal = 1 if settings.heal and mask else None
+    # Of a pattern, what was summed is multiplied: the pass is that over the counts.
+    flat = 1 if settings.flat and analysis.result != "pattern" else None
     cx = cy = None
     if limits or heal or "cx" in uses or "cy" in uses:
         cx, cy = _centre(settings)
-    elif settings.flat and settings.cx is not None and settings.cy is not None:
+    elif flat and reduction.name == "moments" and None not in (settings.cx, settings.cy):
         cx, cy = _centre(settings)  # that moments in floating point are taken about
     return Plan(
         reduction=reduction.name,
@@ -72,7 +74,7 @@ def plan_for(
         bin=settings.bin or 1 if "bin" in uses else None,
         extra=settings.extra if "extra" in uses else (),
         heal=heal,
-        flat=1 if settings.flat else None,
+        flat=flat,
     )
 
 

@@ -28,18 +28,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
-from analysis.definition import Analysis, Channel, Settings
+from analysis.definition import Additive, Analysis, Channel, Role, Settings
+from analysis.healing import Healing
 from analysis.kernels.codecs import Blocks, bytes_of, form_of, pack_selection, pixels_of
-from analysis.parameters import PARAMETERS, SELECTION, Parameter
+from analysis.parameters import CORRECTED, PARAMETERS, Parameter
 from analysis.plan import Geometry, Plan
-from analysis.selection import radius, scattering_vector, selected
+from analysis.selection import radius, scattering_vector
 from analysis.version import code_version
 
 PREFIX = "plugin:"
 """Of the names of passes that plug-ins bring."""
 MAX_LENGTH = 1 << 16
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}\Z")
-_RESERVED = {*PARAMETERS, "horz", "vert", "first", "order", "region", "channel", "frames", "raw"}
+_RESERVED = {
+    *PARAMETERS,
+    *("horz", "vert", "first", "order", "region", "channel", "frames", "raw"),
+    *("mask", "norm", "background", "cmap", "scale", "vmin", "vmax"),
+}
+_NOT_LINEAR = (
+    "it is not declared linear=True: what an analysis makes of scaled counts, or of a difference,"
+    " follows from its numbers only where these are sums of the counts with fixed weights"
+)
 
 
 class PluginFailed(Exception):
@@ -82,8 +91,7 @@ def number(
 class FrameGeometry:
     """What a plug-in may ask of the detector. Arrays are made when first asked for, then kept."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, chosen: NDArray[np.bool_]) -> None:
         self.shape = plan.shape
         """Rows and columns."""
         self.cx = plan.cx
@@ -91,8 +99,9 @@ class FrameGeometry:
         self.cy = plan.cy
         self.detector: Geometry | None = plan.geometry
         """Distance, wavelength, pixel size; None where unknown."""
-        self.selected = selected(plan)
-        """S without the sentinels of the frame, bool (rows, columns)."""
+        self.selected = chosen
+        """S with what is healed of it, and without what has no flat field, bool (rows, columns).
+        Sentinels are each frame's own."""
         self.selected.flags.writeable = False
 
     @cached_property
@@ -148,6 +157,7 @@ class Plugin:
         parameters: Mapping[str, Number],
         length: int,
         needs_centre: bool,
+        linear: bool,
     ) -> None:
         self.function = function
         self.name = name
@@ -163,9 +173,11 @@ class Plugin:
             title=title,
             definition=definition,
             channels=tuple(Channel(one, unit, "") for one, unit in channels.items()),
-            parameters=(*SELECTION, *parameters),
+            parameters=(*CORRECTED, *parameters),
             reduction=PREFIX + name,
             finish=_finish_stack if length > 1 else _finish_map,
+            additive=_linear(len(channels), length) if linear else None,
+            uncorrected="" if linear else _NOT_LINEAR,
             needs_centre=needs_centre,
             own=tuple(one.named(key) for key, one in parameters.items()),
             defaults=tuple((key, one.default) for key, one in parameters.items()),
@@ -175,7 +187,7 @@ class Plugin:
         return self.function(*args)
 
     def fused(self, *, totals: int = 1, finish: Function | None = None) -> Callable[..., Function]:
-        """Declare a faster way to the same result, used for bitshuffled frames.
+        """Declare a faster way to the same result, used for raw counts of bitshuffled frames.
 
         The function decorated, `visit(totals, counts, dx, dy, params)`, is compiled by numba and
         called for each selected pixel with counts: `totals` is float64 (totals,), zero at first,
@@ -201,7 +213,13 @@ class Plugin:
         return len(self.analysis.channels), self.length
 
 
-_OWN_VERSION = code_version("analysis.plugins", "analysis.selection", "analysis.kernels.visiting")
+_OWN_VERSION = code_version(
+    "analysis.plugins",
+    "analysis.selection",
+    "analysis.healing",
+    "analysis.reductions.flattened",
+    "analysis.kernels.visiting",
+)
 
 
 def frame_analysis(
@@ -213,6 +231,7 @@ def frame_analysis(
     name: str = "",
     length: int = 1,
     needs_centre: bool = False,
+    linear: bool = False,
 ) -> Callable[[Function], Plugin]:
     """Make an analysis of a function `(frame, geometry, params) -> number or array`.
 
@@ -225,10 +244,12 @@ def frame_analysis(
     name : of the directory in the mount; the function's name where there is none here.
     length : numbers in each channel: more than one makes a stack of profiles.
     needs_centre : refuse scans whose beam centre is unknown; else `cx`, `cy` are None.
+    linear : every number is a sum of the counts with fixed weights: f(a I + b J) = a f(I) + b f(J).
+        Then `norm` and `background` have a meaning.
 
-    `frame` is (rows, columns) in the detector's dtype, 0 where a pixel is not selected or not
-    valid; `params` has the parameters as attributes. What is returned has one number for each
-    channel, or (channels, length). ValueError for a declaration that cannot be.
+    `frame` is (rows, columns) in the detector's dtype, float64 after a flat field, 0 where a pixel
+    is not selected or not valid; `params` has the parameters as attributes. What is returned has
+    one number for each channel, or (channels, length). ValueError for a declaration that cannot be.
     """
 
     def declare(function: Function) -> Plugin:
@@ -251,6 +272,7 @@ def frame_analysis(
             given,
             length,
             needs_centre,
+            linear,
         )
 
     return declare
@@ -276,10 +298,13 @@ class PreparedPlugin:
 
     value_dtype = np.dtype(np.float64)
 
-    def __init__(self, plugin: Plugin, plan: Plan) -> None:
+    def __init__(self, plugin: Plugin, plan: Plan, usable: NDArray[np.bool_] | None = None) -> None:
+        """With a flat field, `usable` are the pixels that it can be applied to."""
         self._plugin = plugin
         self._plan = plan
-        self._geometry = FrameGeometry(plan)
+        self._healing = Healing(plan)
+        covered = self._healing.covered
+        self._geometry = FrameGeometry(plan, covered if usable is None else covered & usable)
         values = dict(plan.extra)
         numbers = [values.get(key, one.default) for key, one in plugin.parameters.items()]
         self._numbers = np.array(numbers, np.float64)
@@ -290,7 +315,7 @@ class PreparedPlugin:
             }
         )
         self._visiting: Any = None
-        if plugin.visitor is not None:
+        if plugin.visitor is not None and not plan.heal and not plan.flat:
             from analysis.kernels.visiting import Visiting  # loads numba
 
             self._packed = pack_selection(self._geometry.selected)
@@ -309,8 +334,11 @@ class PreparedPlugin:
             self._guarded(self._visiting.pixels, pixels.reshape(-1), self._packed, totals)
             self._finish(totals, out)
             return
-        valid = self._geometry.selected & (pixels != self._plan.sentinel)
-        counts = np.where(valid, pixels, pixels.dtype.type(0))
+        counts, valid = self._healing.frame(pixels)
+        self.take(np.where(valid, counts, counts.dtype.type(0)), out)
+
+    def take(self, counts: NDArray[Any], out: NDArray[Any]) -> None:
+        """Have the function reduce counts (height, width) that are 0 where they do not count."""
         counts.flags.writeable = False
         self._store(self._guarded(self._plugin.function, counts, self._geometry, self._params), out)
 
@@ -369,6 +397,23 @@ class PreparedPlugin:
                 f" declared is {self.value_shape}"
             )
         out[...] = array.reshape(self.value_shape)
+
+
+def _linear(channels: int, length: int) -> Additive:
+    """What a linear plug-in returns: numbers that can be scaled, and subtracted from each other."""
+
+    def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+        """(n, channels, length), a copy; without the last axis for a map."""
+        del settings
+        return np.array(values if length > 1 else values[:, :, 0], np.float64)
+
+    def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+        """The same, channels first."""
+        del settings
+        return parts.swapaxes(0, 1)
+
+    role: Role = "counts"
+    return Additive((role,) * channels, parts, of_parts)
 
 
 def _finish_map(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:

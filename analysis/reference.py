@@ -15,29 +15,50 @@ from analysis.reductions.profiles import edges
 from analysis.selection import radius, scattering_vector, selected
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Values = NDArray[Any]
 
 AT_THE_BEAM_PX2 = 1e-12
 """r^2 of a pixel that has no direction."""
-SUMS = {"directions": (0, 0, 0, 0, 0, 5, 5, 5, 8, 8, 8, 8, 8)}
-"""Of passes whose values are sums of positive and negative terms: the value, for each of them, that
-is the sum of the same terms' sizes, or more."""
+_DIRECTIONS = (0, 0, 0, 0, 0, 5, 5, 5, 8, 8, 8, 8, 8)
+"""Of sums of positive and negative terms: the value, for each of them, that is the sum of the same
+terms' sizes."""
 
 
-def reference(plan: Plan, frame: NDArray[Any]) -> Values | None:
+def reference(
+    plan: Plan, frame: NDArray[Any], factors: NDArray[np.float64] | None = None
+) -> Values | None:
     """The values of the pass over one decoded frame (height, width), in its shape.
 
     Integers are exact modulo 2^64, as the kernels' are; a pattern's values are those of this one
-    frame. None for a pass that has no reference here.
+    frame. `factors` are the flat field that `plan` asks for. None for a pass that has no reference
+    here.
     """
-    compute = None if plan.flat else _PASSES.get(plan.reduction)
-    return None if compute is None else compute(plan, *healed(plan, frame))
+    counts, valid = healed(plan, frame)
+    if factors is None:
+        compute = _PASSES.get(plan.reduction)
+        return None if compute is None else compute(plan, counts, valid)
+    of_products = _FLAT.get(plan.reduction)
+    if of_products is None:
+        return None
+    factors = factors.copy()
+    _, targets, sources = _selection(plan)
+    factors.reshape(-1)[targets] = factors.reshape(-1)[sources]
+    return of_products(plan, counts, factors, valid & np.isfinite(factors) & (factors > 0))
 
 
 def scale(plan: Plan, values: NDArray[Any]) -> NDArray[Any]:
     """What the rounding of each value is relative to: its own size, or that of its terms."""
-    sums = SUMS.get(plan.reduction)
-    return np.asarray(np.abs(values if sums is None else values[..., list(sums)]))
+    sizes = np.abs(values)
+    if plan.reduction == "directions":
+        columns = [*_DIRECTIONS, *(13 + one for one in _DIRECTIONS), 26]
+        sizes = sizes[..., columns[: sizes.shape[-1]]]
+    elif plan.reduction == "moments" and plan.flat:
+        n, xx, yy = ((sizes[..., [one, 6 + one]]) for one in (0, 3, 5))
+        terms = n, np.sqrt(n * xx), np.sqrt(n * yy), xx, np.sqrt(xx * yy), yy  # Cauchy and Schwarz
+        of_both = np.stack(terms, axis=-1).reshape(*sizes.shape[:-1], 12)
+        sizes = np.concatenate([of_both, sizes[..., 12:]], axis=-1)
+    return np.asarray(sizes)
 
 
 def healed(plan: Plan, frame: NDArray[Any]) -> tuple[NDArray[Any], Bools]:
@@ -164,4 +185,63 @@ _PASSES: dict[str, Callable[[Plan, NDArray[Any], Bools], Values]] = {
     "placed": _placed,
     "above": _above,
     "directions": _directions,
+}
+
+
+def _flat_moments(plan: Plan, frame: NDArray[Any], factors: Floats, valid: Bools) -> Values:
+    """sum_S J times 1, dx, dy, dx^2, dx dy, dy^2, the same of its variance, sum_S I."""
+    rows, columns = np.nonzero(valid)
+    dx, dy = columns - (plan.cx or 0.0), rows - (plan.cy or 0.0)
+    weights = np.stack([np.ones(len(dx)), dx, dy, dx**2, dx * dy, dy**2])
+    products, variances = _products(frame, factors, valid)
+    counts = frame[valid].sum(dtype=np.uint64)
+    return np.array([*weights @ products, *weights @ variances, counts], np.float64)
+
+
+def _flat_directions(plan: Plan, frame: NDArray[Any], factors: Floats, valid: Bools) -> Values:
+    """As `_directions` of J, the same of its variance, sum_S I."""
+    factors = np.where(valid, factors, 0)
+    products = frame * factors
+    variances = products * factors
+    counts = frame[valid].sum(dtype=np.uint64)
+    of_both = (_directions(plan, one, valid) for one in (products, variances))
+    return np.concatenate([*of_both, np.array([counts], np.float64)])
+
+
+def _flat_above(plan: Plan, frame: NDArray[Any], factors: Floats, valid: Bools) -> Values:
+    """Sum and number of the J above the threshold, variance of the sum."""
+    products, variances = _products(frame, factors, valid)
+    bright = products > dict(plan.extra)["threshold"]
+    return np.array([products[bright].sum(), bright.sum(), variances[bright].sum()])
+
+
+def _flat_profile(plan: Plan, frame: NDArray[Any], factors: Floats, valid: Bools) -> Values:
+    """J, its variance and pixels by bin."""
+    assert plan.bins is not None
+    bins = _bins(plan)
+    valid = valid & (bins >= 0)
+    rows = (*_products(frame, factors, valid), np.ones(int(valid.sum())))
+    return np.stack([np.bincount(bins[valid], row, plan.bins) for row in rows])
+
+
+def _flat_placed(plan: Plan, frame: NDArray[Any], factors: Floats, valid: Bools) -> Values:
+    """The same, and the middle of the bin."""
+    ends = edges(plan)
+    middle = (ends[:-1] + ends[1:]) / 2
+    return np.stack([*_flat_profile(plan, frame, factors, valid), middle])
+
+
+def _products(frame: NDArray[Any], factors: Floats, valid: Bools) -> tuple[Floats, Floats]:
+    """J = f I and its variance f^2 I, of the valid pixels (n,)."""
+    counts, chosen = frame[valid].astype(np.float64), factors[valid]
+    return chosen * counts, chosen**2 * counts
+
+
+_FLAT: dict[str, Callable[[Plan, NDArray[Any], Floats, Bools], Values]] = {
+    "moments": _flat_moments,
+    "directions": _flat_directions,
+    "above": _flat_above,
+    "radial": _flat_profile,
+    "azimuthal": _flat_profile,
+    "placed": _flat_placed,
 }

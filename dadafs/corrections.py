@@ -1,4 +1,5 @@
-"""Masks, monitors and backgrounds: what a request names, and what it means for a result. Pure."""
+"""Masks, monitors, backgrounds, flat fields: what a request names, and what it means for a result.
+Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from dadafs.planning import Layout
 from dadafs.scans.model import Attributes, Mask, Monitor, Scan
 from dadafs.scans.names import MASKS, show
 
-MASK, NORM, BACKGROUND, HEAL, FLAT = "mask", "norm", "background", "heal", "flat"
+MASK, NORM, BACKGROUND, FLAT = "mask", "norm", "background", "flat"
 
 _PARAMETERS = (
     Parameter(
@@ -58,9 +59,7 @@ def refusals_of(analysis: Analysis) -> dict[str, str]:
         refused = {NORM: reason, BACKGROUND: reason}
     elif not analysis.additive.linear:
         refused = {BACKGROUND: reason}
-    planes = analysis.result == "pattern"
-    why = "multiply the result with the flat field" if planes else "it takes the frames as they are"
-    return refused | {name: why for name in (HEAL, FLAT) if name not in analysis.parameters}
+    return refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What is done to the parts of a result; also where these come from a flat field."""
+    """What is done to the parts of a result."""
 
     monitor: Monitor | None = None
     background: Background | None = None
@@ -163,22 +162,17 @@ def spans_of(layout: Layout, correction: Correction | None) -> list[range]:
     return [layout.span] if background is None else [layout.span, background.frames]
 
 
-def correction_of(
-    values: Mapping[str, Value], scan: Scan, supplies: Supplies, analysis: Analysis
-) -> Correction | None:
-    """What `values` ask for; None where nothing is to be done. NoSuchPath."""
+def correction_of(values: Mapping[str, Value], scan: Scan, supplies: Supplies) -> Correction | None:
+    """What `values` ask for; None where nothing is to be done to the parts. NoSuchPath."""
     background = None
     if BACKGROUND in values:
         background = _background(str(values[BACKGROUND]), scan, supplies)
     if values.get(FLAT):
-        if FLAT not in analysis.parameters:
-            raise NoSuchPath("flat=1: the errors of maps are those of counts; leave out flat=")
         for one in (scan, supplies.background):
             if one is not None and (why := _flat_refusal(one)):
                 raise NoSuchPath(f"flat=1: {why}")
-    elif supplies.monitor is None and background is None:
+    if supplies.monitor is None and background is None:
         return None
-    assert analysis.additive is not None
     return Correction(supplies.monitor, background)
 
 
@@ -208,11 +202,13 @@ def _background(text: str, scan: Scan, supplies: Supplies) -> Background:
 
 
 def facts(
-    values: Mapping[str, Value], supplies: Supplies, correction: Correction | None
+    values: Mapping[str, Value], scan: Scan, supplies: Supplies, correction: Correction | None
 ) -> Iterator[Fact]:
     """What has been corrected, by what, for the provenance."""
     if supplies.mask is not None:
         yield Fact(MASK, str(values[MASK]), source=supplies.mask.source)
+    if values.get(FLAT) and scan.flat is not None and scan.flat.tiles is not None:
+        yield Fact("flatfield", scan.flat.source, source=show(scan.flat.tiles.path))
     if correction is None:
         return
     if correction.monitor is not None:

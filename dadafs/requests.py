@@ -44,7 +44,7 @@ from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
 from dadafs.planning import Layout
 from dadafs.provenance import of_analysis, of_frame
-from dadafs.scans.model import Scan
+from dadafs.scans.model import ChunkRun, Scan
 
 FRAMES_PASS = "frame"
 MAX_NUMBERS = 1 << 34  # 137 GB: 10^6 profiles of 4096 bins and three channels
@@ -137,6 +137,12 @@ class Result:
         """The frames that it needs, its own first."""
         return chosen_frames(self.scan, self.layout, self.correction)
 
+    @property
+    def flat_tiles(self) -> ChunkRun | None:
+        """The chunks of the flat field, where one is asked for."""
+        flat = self.scan.flat
+        return flat.tiles if self.settings.flat and flat is not None else None
+
     def settled(self) -> Result:
         """With all coordinates, where some follow from the pixels: takes up to 0.3 s, pure."""
         return replace(self, content=settled(self.content, self.plan))
@@ -228,7 +234,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
     if chosen is not None:
         analysis, number = analysis.with_channel(str(chosen))
     settings = _settings(values, scan, analysis)
-    correction = correction_of(values, scan, supplies, analysis)
+    correction = correction_of(values, scan, supplies)
     mask = scan.mask if supplies.mask is None else supplies.mask.pixels
     if supplies.background is not None:  # what has no background does not count
         mask = _united(mask, supplies.background.mask, scan.height, scan.width)
@@ -244,7 +250,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
     view = view_of(values, container, wheel=wheel)
     if view is not None and analysis.result == "pattern":
         view = replace(view, plane=plan)
-    if correction is not None:
+    if correction is not None or settings.flat:
         analysis = replace(analysis, dtype="<f8")
     content = analysis_content(analysis, scan, settings, plan, layout, value_shape, container, view)
     return Result(
@@ -259,7 +265,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
         content,
         container,
         correction,
-        tuple(facts(values, supplies, correction)),
+        tuple(facts(values, scan, supplies, correction)),
     )
 
 

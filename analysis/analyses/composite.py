@@ -58,7 +58,7 @@ COMPOSITE = Analysis(
         " tiled in raster order; NaN where no pixel of a square is valid"
     ),
     channels=(Channel("counts", "counts", "sum over the valid pixels of a square"),),
-    parameters=(*PLANE, "flat", "bin"),
+    parameters=(*PLANE, "bin"),
     reduction="frame",
     finish=finish,
     additive=Additive(("counts",), parts, of_parts),

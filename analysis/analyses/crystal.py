@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
-from analysis.parameters import HEALED, Parameter
+from analysis.parameters import CORRECTED, Parameter
 
 THRESHOLD = Parameter(
     "threshold", "int", 0, 2**32 - 1, "counts", "only pixels with more counts than this"
@@ -16,15 +16,18 @@ THRESHOLD = Parameter(
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Sum and number of the pixels above, uint64 (n, 2), to counts, pixels, float64 (2, n)."""
+    """Sum and number of the pixels above, uint64 (n, 2), to counts, pixels, float64 (2, n).
+
+    Of products, float64 (n, 3): the variance of the sum is the third.
+    """
     del settings
-    return np.array(values.T, np.float64)
+    return np.array(values[:, :2].T, np.float64)
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """The same values, float64 (n, 2)."""
+    """The same values to counts, pixels, float64 (n, 2)."""
     del settings
-    return values.astype(np.float64)
+    return values[:, :2].astype(np.float64)
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -33,10 +36,16 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
     return parts.T
 
 
-def of_variance(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
-    """The variance of the counts, beside the pixels, to sigma_counts, float64 (1, n)."""
+def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """The same values to the variance of the counts, float64 (n, 1): of raw ones, the counts."""
     del settings
-    return np.sqrt(parts[:, 0])[None]
+    return values[:, [0 if values.shape[1] == 2 else 2]].astype(np.float64)
+
+
+def of_variance(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
+    """That variance to sigma_counts, float64 (1, n)."""
+    del settings
+    return np.sqrt(parts.T)
 
 
 def reference(
@@ -60,7 +69,7 @@ CRYSTAL = errors_of(
             Channel("counts", "counts", "sum_S I [I > threshold]"),
             Channel("pixels", "px", "sum_S [I > threshold]"),
         ),
-        parameters=(*HEALED, "threshold"),
+        parameters=(*CORRECTED, "threshold"),
         reduction="above",
         finish=finish,
         additive=Additive(("counts", "fixed"), parts, of_parts, linear=False),
@@ -73,5 +82,5 @@ CRYSTAL = errors_of(
             "sigma_counts", "counts", "sqrt(counts): of the pixels that are above, as they are"
         ),
     ),
-    additive=Additive(("variance", "fixed"), parts, of_variance, linear=False),
+    additive=Additive(("variance",), error_parts, of_variance, linear=False),
 )

@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import CORRECTED
+from analysis.products import MOMENTS, sums_of
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Moments of n frames, uint64 (n, 6), to counts, float64 (1, n)."""
+    """Moments of n frames, uint64 (n, 6), or of products, to counts, float64 (1, n)."""
     del settings
     return values[:, 0].astype(np.float64)[None]
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Moments of n frames, uint64 (n, 6), to counts, float64 (n, 1)."""
+    """The same values to counts, float64 (n, 1)."""
     del settings
     return values[:, :1].astype(np.float64)
 
@@ -29,8 +30,14 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
     return parts.T
 
 
+def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
+    """The same values to the variance of the counts, float64 (n, 1)."""
+    del settings
+    return np.array(sums_of(values, MOMENTS).variances[:, :1])
+
+
 def of_variance(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
-    """The variance of the counts, which is the counts as long as they are raw, to sigma (1, n)."""
+    """That variance, which is the counts as long as they are raw, to sigma (1, n)."""
     del settings
     return np.sqrt(parts.T)
 
@@ -53,5 +60,5 @@ DARKFIELD = errors_of(
         additive=Additive(("counts",), parts, of_parts),
     ),
     channels=(Channel("sigma", "counts", "sqrt(sum_S I)"),),
-    additive=Additive(("variance",), parts, of_variance),
+    additive=Additive(("variance",), error_parts, of_variance),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.centred import about_beam, centred, per_count, total
+from analysis.centred import about_beam, centred, per_count
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import CORRECTED
 
@@ -20,7 +20,7 @@ def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """Moments of n frames, (n, 6), to sums of I, I dx and I dy, float64 (n, 3)."""
-    return about_beam(values, settings)[:, :3]
+    return about_beam(values, settings).sums[:, :3]
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -35,11 +35,8 @@ def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]
 
     The last are the counts as they are, for who has too few of them.
     """
-    sums = parts(values, settings)
-    moments = centred(values, settings)
-    squares = (moments.xx + moments.x**2, moments.yy + moments.y**2)
-    more = [total(sums[:, 0], square) for square in squares]
-    return np.concatenate([sums, sums, np.stack(more, axis=1), sums[:, :1]], axis=1)
+    sums, variances, counts = about_beam(values, settings)
+    return np.concatenate([sums[:, :3], variances[:, [0, 1, 2, 3, 5]], counts[:, None]], axis=1)
 
 
 def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:

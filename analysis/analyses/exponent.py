@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.analyses import radial
 from analysis.definition import Additive, Analysis, Channel, Settings
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 
 FEWEST_BINS = 3
 
@@ -21,16 +21,19 @@ def check(settings: Settings) -> None:
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Counts, pixels, centres by bin of n frames, (n, 3, bins), to the channels, float64 (3, n)."""
+    """Counts, pixels, centres by bin of n frames, (n, 3, bins), to the channels, float64 (3, n).
+
+    Of products (n, 4, bins): the variance of the sum is the second.
+    """
     return of_parts(parts(values, settings), settings)
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """The same values to intensity, its variance, and centres, float64 (n, 3, bins)."""
     del settings
-    counts, pixels, centres = values.swapaxes(0, 1)
+    pixels, centres = values[:, -2], values[:, -1]
     each = 1 / np.where(pixels > 0, pixels, np.nan)
-    return np.stack([counts * each, counts * each**2, centres], axis=1)
+    return np.stack([values[:, 0] * each, values[:, -3] * each**2, centres], axis=1)
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -90,7 +93,7 @@ EXPONENT = Analysis(
         Channel("sigma", "1", "Poisson error of p: 1 / sqrt(sum N (ln q - mean ln q)^2), N counts"),
         Channel("prefactor", "counts/px", "of the line at q = 1/nm (r = 1 px)"),
     ),
-    parameters=(*HEALED, "bins"),
+    parameters=(*CORRECTED, "bins"),
     reduction="placed",
     finish=finish,
     additive=Additive(("counts", "variance", "fixed"), parts, of_parts),

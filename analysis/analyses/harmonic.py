@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from analysis.centred import per_count
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
+from analysis.products import DIRECTIONS, sums_of
 
 N, C2, S2, C4, S4 = range(5)
 """Columns of the values of the pass: sum_S I times 1, cosine, sine of 2 phi, and of 4 phi."""
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Values of n frames, float64 (n, 13), to angle, strength, float64 (2, n)."""
+    """Values of n frames, float64 (n, 13), or of products, to angle, strength, float64 (2, n)."""
     angle, strength = of_parts(parts(values, settings), settings)
     return np.stack([angle, np.minimum(strength, 1)])
 
@@ -44,8 +45,9 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
 
 def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """The same values to those sums; N, C2, S2, C4, S4 as variances; the counts as they are."""
-    sums = parts(values, settings)
-    return np.concatenate([sums, values[:, N : S4 + 1], values[:, :1]], axis=1)
+    del settings
+    sums, variances, counts = sums_of(values, DIRECTIONS)
+    return np.concatenate([sums[:, :C4], variances[:, : S4 + 1], counts[:, None]], axis=1)
 
 
 def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:
@@ -103,7 +105,7 @@ HARMONIC = errors_of(
             ),
             Channel("strength", "1", "A2, from 0 (isotropic) to 1 (all along one line)"),
         ),
-        parameters=HEALED,
+        parameters=CORRECTED,
         reduction="directions",
         finish=finish,
         additive=Additive(("counts",) * 3, parts, of_parts),

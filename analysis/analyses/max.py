@@ -11,10 +11,11 @@ from analysis.definition import Analysis, Channel, Settings
 from analysis.parameters import PLANE
 
 
-def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
-    """Sum, max, valid frames, uint64 (3, rows, columns), to counts, uint64 (1, rows, columns)."""
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[Any]:
+    """Sum, max, valid frames, (3, rows, columns), uint64 or, of products, float64, to counts of the
+    same dtype, (1, rows, columns)."""
     del settings
-    return np.array(values[1:2], np.uint64)
+    return values[1:2].copy()
 
 
 def reference(frames: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint64]:

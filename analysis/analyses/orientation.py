@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from analysis.centred import about_beam, centred, per_count
 from analysis.definition import Additive, Analysis, Channel, Settings, errors_of
 from analysis.parameters import CORRECTED
+from analysis.products import DIRECTIONS, sums_of
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -54,7 +55,7 @@ def _angle(
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     """Moments of n frames, (n, 6), to sums of I, I dx^2, I dx up, I up^2, float64 (n, 4)."""
-    sums = about_beam(values, settings)
+    sums = about_beam(values, settings).sums
     return np.stack([sums[:, 0], sums[:, 3], -sums[:, 4], sums[:, 5]], axis=1)
 
 
@@ -75,14 +76,16 @@ def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float
 
 
 def error_parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Sums over directions, float64 (n, 13), to the parts of errors, float64 (n, 14).
+    """Sums over directions, float64 (n, 13), or of products, to the parts of errors (n, 14).
 
     Of `analysis.reductions.directions.COLUMNS`: n, r2, r2_c2, r2_s2; as variances these and the
-    five with r4; n once more, as it is.
+    five with r4; the counts, as they are.
     """
     del settings
-    second, fourth = values[:, [0, 5, 6, 7]], values[:, 8:13]
-    return np.concatenate([second, second, fourth, values[:, :1]], axis=1)
+    sums, variances, counts = sums_of(values, DIRECTIONS)
+    second = [0, 5, 6, 7]
+    wide = [*second, *range(8, DIRECTIONS)]
+    return np.concatenate([sums[:, second], variances[:, wide], counts[:, None]], axis=1)
 
 
 def of_error_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:

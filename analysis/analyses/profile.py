@@ -17,12 +17,11 @@ PROFILE_CHANNELS = (
 
 
 def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
-    """Sums and pixels of n frames, uint64 (n, 2, bins), to (3, n, bins) float64."""
+    """Sums and pixels of n frames, as in `parts`, to (3, n, bins) float64."""
     del settings
-    counts = values[:, 0].astype(np.float64)
-    pixels = values[:, 1].astype(np.float64)
+    sums, variance, pixels = (values[:, row].astype(np.float64) for row in (0, -2, -1))
     divisor = np.where(pixels > 0, pixels, np.nan)
-    return np.stack([counts / divisor, np.sqrt(counts) / divisor, pixels])
+    return np.stack([sums / divisor, np.sqrt(variance) / divisor, pixels])
 
 
 def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
@@ -32,8 +31,7 @@ def parts(values: NDArray[Any], settings: Settings) -> NDArray[np.float64]:
     of the sum in the middle: that of counts is the counts.
     """
     del settings
-    sums, pixels = values[:, 0].astype(np.float64), values[:, -1].astype(np.float64)
-    variance = values[:, -2].astype(np.float64)
+    sums, variance, pixels = (values[:, row].astype(np.float64) for row in (0, -2, -1))
     divisor = np.where(pixels > 0, pixels, np.nan)
     return np.stack([sums / divisor, variance / divisor**2, pixels], axis=1)
 

@@ -12,10 +12,11 @@ from analysis.definition import Additive, Analysis, Channel, Settings
 from analysis.parameters import PLANE
 
 
-def finish(values: NDArray[Any], settings: Settings) -> NDArray[np.uint64]:
-    """Sum, max, valid frames, uint64 (3, rows, columns), to counts, uint64 (1, rows, columns)."""
+def finish(values: NDArray[Any], settings: Settings) -> NDArray[Any]:
+    """Sum, max, valid frames, (3, rows, columns), uint64 or, of products, float64, to counts of the
+    same dtype, (1, rows, columns)."""
     del settings
-    return np.array(values[:1], np.uint64)
+    return values[:1].copy()
 
 
 def of_parts(parts: NDArray[np.float64], settings: Settings) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ class Above:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.above",
         *COMMON,
     )

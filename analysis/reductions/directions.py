@@ -33,6 +33,7 @@ class Directions:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.directions",
         *COMMON,
     )

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
-from analysis.healing import opposite
+from analysis.healing import Healing
 from analysis.plan import Plan
-from analysis.selection import selected
 from analysis.version import code_version
 
 
@@ -32,8 +31,7 @@ class PreparedFrame:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._shape, self._dtype = frame_values(plan)
-        self._selected = None if plan.bin is None else selected(plan)
-        self._healed, self._opposite = opposite(plan)
+        self._healing = None if plan.bin is None else Healing(plan)
 
     @property
     def value_shape(self) -> tuple[int, ...]:
@@ -53,18 +51,14 @@ class PreparedFrame:
             if roi is None
             else (slice(roi.y, roi.y + roi.h), slice(roi.x, roi.x + roi.w))
         )
-        if self._selected is None:
+        if self._healing is None:
             out[...] = frame[window]
             return
         edge = self._plan.bin
         assert edge is not None
         rows, columns = self._shape
         squares = (slice(rows * edge), slice(columns * edge))
-        good = self._selected & (frame != self._plan.sentinel)
-        if self._healed.size:
-            frame = frame.copy()
-            frame.reshape(-1)[self._healed] = frame.reshape(-1)[self._opposite]
-            good.reshape(-1)[self._healed] = frame.reshape(-1)[self._healed] != self._plan.sentinel
+        frame, good = self._healing.frame(frame)
         valid = good[window][squares]
         counts = np.where(valid, frame[window][squares], 0)
         split = (rows, edge, columns, edge)

@@ -62,6 +62,7 @@ class Placed:
         "analysis.selection",
         "analysis.healing",
         "analysis.reductions.healed",
+        "analysis.reductions.flattened",
         "analysis.kernels.profiles",
         *COMMON,
     )

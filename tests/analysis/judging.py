@@ -12,27 +12,36 @@ from analysis.analyses import ANALYSES
 from analysis.definition import Settings
 from analysis.plan import pack_mask
 from analysis.planning import plan_for
-from analysis.reductions import REDUCTIONS
+from analysis.reductions import REDUCTIONS, Prepared
+from analysis.reductions.flattened import PreparedFlat
 
 
 def judged(
-    name: str, frame: NDArray[Any], invalid: NDArray[np.bool_] | None = None, **settings: Any
+    name: str,
+    frame: NDArray[Any],
+    invalid: NDArray[np.bool_] | None = None,
+    factors: NDArray[np.float64] | None = None,
+    **settings: Any,
 ) -> dict[str, float]:
-    """Every channel of a map, errors too, of one frame. Own parameters are among `settings`."""
+    """Every channel of a map, errors too, of one frame, after a flat field where `factors` are one.
+    Own parameters are among `settings`."""
     analysis = ANALYSES[name]
     own = {one.name for one in analysis.own}
     given = dict(analysis.defaults) | settings
     fields = {key: value for key, value in given.items() if key not in own}
     extra = tuple((key, float(given[key])) for key in sorted(own))
     height, width = frame.shape
-    wanted = Settings(height=height, width=width, extra=extra, **fields)
+    flat = None if factors is None else 1
+    wanted = Settings(height=height, width=width, extra=extra, flat=flat, **fields)
     mask = b"" if invalid is None else pack_mask(invalid)
     found: dict[str, float] = {}
     for one in (analysis, analysis.errors):
         if one is None:
             continue
         plan = plan_for(one, wanted, height, width, frame.dtype.str, mask)
-        prepared = REDUCTIONS[plan.reduction].prepare(plan)
+        prepared: Prepared = REDUCTIONS[plan.reduction].prepare(plan)
+        if factors is not None:
+            prepared = PreparedFlat(plan, factors)
         values = np.zeros((1, *prepared.value_shape), prepared.value_dtype)
         prepared.frame(frame, values[0])
         finished = one.finish(values, wanted)

@@ -49,13 +49,19 @@ def formulas(valid: NDArray[np.bool_]) -> dict[str, Formula]:
 
 @pytest.mark.parametrize("name", ["darkfield", "dpc", "orientation", "harmonic", "symmetry"])
 @pytest.mark.parametrize("dtype", ["<u2", "<u4"])
-def test_errors_are_propagated_counts(name: str, dtype: str) -> None:
+@pytest.mark.parametrize("flat", [False, True])
+def test_errors_are_propagated_counts(name: str, dtype: str, flat: bool) -> None:
     for seed in range(4):
         frame, invalid = sample(seed, dtype)
+        factors = np.random.default_rng(seed).uniform(0.5, 1.5, frame.shape) if flat else None
+        each = np.ones(frame.shape) if factors is None else factors
         valid = ~invalid & (frame != np.iinfo(dtype).max)
         more = {"bins": 20, "fold": 3} if name == "symmetry" else {}
-        found = judged(name, frame, invalid, cx=CX, cy=CY, **more)
-        wanted = propagated(formulas(valid)[name], np.where(valid, frame, 0))
+        found = judged(name, frame, invalid, factors, cx=CX, cy=CY, **more)
+        formula = formulas(valid)[name]
+        wanted = propagated(
+            lambda counts, of=formula, each=each: of(counts * each), np.where(valid, frame, 0)
+        )
         names = [channel.name for channel in ANALYSES[name].channels]
         sigmas = [found["sigma" if name == "darkfield" else f"sigma_{one}"] for one in names]
         if name == "symmetry":  # to second order: its test is the scatter of noise

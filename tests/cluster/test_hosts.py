@@ -169,6 +169,10 @@ def test_flat_field_reaches_peers(site: tuple[Cluster, ScanMade]) -> None:
     valid = ~scan.mask & (scan.frames != 65535)
     sums = (np.where(valid, scan.frames, 0) * factors.astype(float)).sum((1, 2))
     np.testing.assert_allclose(found, sums[scan.which], rtol=1e-12)
+    counted = np.load(made.mnt / "f/sum/full.npy").astype(np.float64)
+    some = valid[scan.which].any(axis=0)
+    found = np.load(made.mnt / "f/sum/flat=1.npy")
+    np.testing.assert_array_equal(found, np.where(some, counted * factors, np.nan))
 
 
 def test_every_map_comes_from_peers(site: tuple[Cluster, ScanMade]) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
-import hdf5plugin
 import numpy as np
 import plain
 import pytest
 import tifffile
+from flatfields import PLACE, give_flatfield, usable
 from mounting import Site, load, until
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
@@ -379,7 +380,7 @@ def healed(made: ScanMade, mask: NDArray[np.bool_]) -> tuple[NDArray[np.uint16],
     frames, valid = made.frames.copy(), np.broadcast_to(~mask, made.frames.shape).copy()
     frames[:, rows[good], columns[good]] = made.frames[:, there[good], across[good]]
     valid[:, rows[good], columns[good]] = True
-    return frames, valid & (frames != np.iinfo(frames.dtype).max)
+    return frames, valid & (frames != 65535)
 
 
 def test_heal_fills_what_is_masked(shared: Site, made: Recorded) -> None:
@@ -421,18 +422,7 @@ def with_flatfield(
 ) -> tuple[ScanMade, Floats]:
     """A scan whose master has a flat field, and that field."""
     made = make_scan(shared.raw / "flat", name=name, horz=5, vert=3)
-    factors = np.random.default_rng(1).uniform(0.8, 1.2, made.detector.shape).astype("<f4")
-    factors[100, 100:110] = np.nan
-    factors[101, 100:110] = 0
-    assert made.master is not None
-    with h5py.File(made.master, "r+") as file:
-        detector = file["entry/instrument/detector"]
-        filters = {} if chunks is None else {"chunks": chunks, **hdf5plugin.Bitshuffle()}
-        detector.create_dataset("detectorSpecific/flatfield", data=factors, **filters)
-        if applied is not None:
-            detector.pop("flatfield_correction_applied", None)
-            detector["flatfield_correction_applied"] = np.int32(applied)
-    return made, factors.astype(np.float64)
+    return made, give_flatfield(made, applied=applied, chunks=chunks)
 
 
 @pytest.mark.parametrize("chunks", [None, (50, 90)])
@@ -441,9 +431,8 @@ def test_flat_field_is_applied_where_the_detector_did_not(
 ) -> None:
     name = "chunked" if chunks else "plain"
     made, factors = with_flatfield(shared, name, chunks=chunks)
-    usable = np.isfinite(factors) & (factors > 0)
-    factors = np.where(usable, factors, 0)
-    chosen = plain.selection(made) & usable
+    factors = usable(factors)
+    chosen = plain.selection(made) & (factors > 0)
 
     def total(weights: Floats) -> Floats:
         return plain.each(
@@ -474,10 +463,153 @@ def test_flat_field_is_applied_where_the_detector_did_not(
     path = shared.mnt / f"flat/{name}/darkfield/flat=1.npy"
     assert os.getxattr(path, "user.dadafs.state") == b"cached"
     told = shared.run("verify", path)
-    assert (told.returncode, told.stdout.count("general  equal")) == (0, 1)
+    assert (told.returncode, told.stdout.count("numpy    equal")) == (0, 1)
     about = json.loads((shared.mnt / f"flat/{name}/scan.json").read_text())
-    source = "/entry/instrument/detector/detectorSpecific/flatfield"
-    assert about["flatfield"] == {"source": source, "applied": False}
+    assert about["flatfield"] == {"source": PLACE, "applied": False}
+
+
+class Flat(NamedTuple):
+    """A scan with a flat field that the detector did not apply, and with a log."""
+
+    scan: ScanMade
+    factors: Floats
+    """0 where they are of no use."""
+    monitor: Floats
+
+    def products(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """Of every frame, and where they are valid."""
+        valid = plain.valid(self.scan, plain.selection(self.scan) & (self.factors > 0))
+        products = np.where(valid, self.scan.frames, 0) * self.factors
+        return products[self.scan.which], valid[self.scan.which]
+
+
+@pytest.fixture(scope="module")
+def flat(shared: Site) -> Flat:
+    """`flat/logged`."""
+    made, factors = with_flatfield(shared, "logged", chunks=(64, 64))
+    monitor = np.random.default_rng(4).uniform(900, 1100, 15)
+    (shared.raw / "flat/logged.fio").write_text(fio(5, 3, ("ic1", monitor)))
+    return Flat(made, usable(factors), monitor)
+
+
+def test_flat_field_of_patterns(shared: Site, flat: Flat) -> None:
+    """What was counted is multiplied: exact, of the same pass as without."""
+    counts = shared.load("flat/logged/sum/full.npy").astype(np.float64)
+    height, width = flat.scan.detector.shape
+    tiles = -(-height // 64) * -(-width // 64)
+    with shared.computing(frames=tiles):
+        found = shared.load("flat/logged/sum/flat=1.npy")
+    products, valid = flat.products()
+    some = valid.any(axis=0)
+    assert (found.dtype, some.all()) == (np.float64, False)
+    assert_array_equal(found, np.where(some, counts * flat.factors, np.nan))
+    assert_allclose(found[some], products.sum(axis=0)[some], rtol=1e-13)
+    with shared.computing(frames=0):
+        largest = shared.load("flat/logged/max/flat=1.npy")
+    assert_array_equal(largest, np.where(some, products.max(axis=0), np.nan))
+    number = np.where(some, valid.sum(axis=0), np.nan)
+    mean = products.sum(axis=0) / number
+    assert_allclose(shared.load("flat/logged/average/flat=1.npy"), mean, rtol=1e-13)
+    line = products[5:10].sum(axis=0) / np.where(
+        valid[5:10].any(0), valid[5:10].sum(axis=0), np.nan
+    )
+    normed = shared.load("flat/logged/average/region=0,1,5,1/norm=ic1/flat=1.npy")
+    assert_allclose(normed, line * flat.monitor.mean() / flat.monitor[5:10].mean(), rtol=1e-12)
+    less = products[:5].sum(axis=0) / np.where(valid[:5].any(0), valid[:5].sum(axis=0), np.nan)
+    net = shared.load("flat/logged/average/background=0..4/flat=1.npy")
+    assert_allclose(net, mean - less, rtol=1e-11, atol=1e-12)
+    net = shared.load("flat/logged/sum/region=0,1,5,1/background=0..4/flat=1.npy")
+    assert_allclose(net, (line - less) * valid[5:10].sum(axis=0), rtol=1e-10, atol=1e-10)
+    told = shared.run("verify", shared.mnt / "flat/logged/max/flat=1.npy")
+    assert (told.returncode, told.stdout.count("numpy    equal")) == (0, 1)
+
+
+def test_flat_field_of_healed_pixels(shared: Site, flat: Flat) -> None:
+    mask = drawn(flat.scan, 7)
+    np.save(shared.raw / "flat/heal.npy", mask)
+    mask |= flat.scan.mask
+    frames, valid = healed(flat.scan, mask)
+    (factors,), _ = healed(replace(flat.scan, frames=flat.factors[None]), mask)
+    valid &= factors > 0
+    products = np.where(valid, frames, 0) * factors
+    every = flat.scan.which
+    where = "heal=1/mask=heal.npy/flat=1.npy"
+    some = valid[every].any(axis=0)
+    assert some[mask].any()
+    found = shared.load(f"flat/logged/sum/{where}")
+    assert_allclose(found, np.where(some, products[every].sum(0), np.nan), rtol=1e-13)
+    found = shared.load(f"flat/logged/max/{where}")
+    assert_array_equal(found, np.where(some, products[every].max(0), np.nan))
+    found = shared.load(f"flat/logged/crystal/threshold=1/channel=counts/{where}").ravel()
+    bright = np.where(products > 1, products, 0).sum((1, 2))[every]
+    assert_allclose(found, bright, rtol=1e-12)
+
+
+def test_flat_field_of_every_map_and_error(shared: Site, flat: Flat) -> None:
+    products, _ = flat.products()
+    variances = products * flat.factors
+    base = "flat/logged"
+    found = shared.load(f"{base}/darkfield/channel=sigma/flat=1.npy").ravel()
+    assert_allclose(found, np.sqrt(variances.sum((1, 2))), rtol=1e-12)
+    found = shared.load(f"{base}/darkfield/channel=sigma/norm=ic1/background=0..4/flat=1.npy")
+    factor = flat.monitor.mean() / flat.monitor
+    scaled = variances.sum((1, 2)) * factor**2
+    assert_allclose(found.ravel(), np.sqrt(scaled + scaled[:5].sum() / 25), rtol=1e-11)
+    rows, columns = np.indices(flat.scan.detector.shape)
+    dx, up = columns - flat.scan.geometry.cx, flat.scan.geometry.cy - rows
+    counts = products.sum((1, 2))
+    x = (products * dx).sum((1, 2)) / counts
+    square = (variances * (dx - x[:, None, None]) ** 2).sum((1, 2))
+    found = shared.load(f"{base}/dpc/channel=sigma_x/flat=1.npy").ravel()
+    assert_allclose(found, np.sqrt(square) / counts, rtol=1e-8)
+    turned = (products * np.exp(2j * np.arctan2(up, dx))).sum((1, 2)) / counts
+    found = shared.load(f"{base}/harmonic/flat=1.npy").reshape(2, -1)
+    assert_allclose(found[1], np.abs(turned), rtol=1e-9)
+    assert_allclose(np.exp(2j * np.radians(found[0])), turned / np.abs(turned), atol=1e-9)
+    bright = products > 2
+    found = shared.load(f"{base}/crystal/threshold=2/flat=1.npy").reshape(2, -1)
+    assert_allclose(found[0], np.where(bright, products, 0).sum((1, 2)), rtol=1e-12)
+    assert_array_equal(found[1], bright.sum((1, 2)))
+    found = shared.load(f"{base}/crystal/threshold=2/channel=sigma_counts/flat=1.npy").ravel()
+    assert_allclose(found, np.sqrt(np.where(bright, variances, 0).sum((1, 2))), rtol=1e-12)
+    limits = "bins=5/rmin=5/rmax=60/flat=1"
+    intensity, sigma, _ = shared.load(f"{base}/radial/{limits}.npy").reshape(3, -1, 5)
+    with h5py.File(shared.mnt / f"{base}/radial/{limits}.h5") as file:
+        q = file["entry/result/q"][:]
+    found = shared.load(f"{base}/exponent/{limits}.npy").reshape(3, -1)
+    assert np.isfinite(found).any()
+    for point in np.flatnonzero(np.isfinite(found[0])):
+        good = intensity[point] > 0
+        x, y = np.log(q[good]), np.log(intensity[point][good])
+        weights = (intensity[point] / sigma[point])[good]
+        line, covariance = np.polyfit(x, y, 1, w=weights, cov="unscaled")
+        assert_allclose(found[:2, point], [-line[0], np.sqrt(covariance[0, 0])], rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("orientation", "orientation/channel=sigma_angle", "dpc/channel=sigma_y", "harmonic"),
+        *("harmonic/channel=sigma_strength", "symmetry", "symmetry/channel=sigma_angle"),
+        *("crystal/threshold=2", "exponent/rmin=5", "azimuthal/heal=1"),
+    ],
+)
+def test_products_are_verified_by_numpy(shared: Site, flat: Flat, path: str) -> None:
+    del flat
+    told = shared.run("verify", shared.mnt / f"flat/logged/{path}/flat=1.npy")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.count("numpy    equal") == 1
+
+
+def test_the_flat_field_is_told(shared: Site, flat: Flat) -> None:
+    del flat
+    for path in ("harmonic/flat=1.h5", "sum/flat=1.h5"):
+        told = shared.run("explain", shared.mnt / "flat/logged" / path).stdout
+        assert f"  correct   flatfield = {PLACE} (flat/logged_master.h5)" in told
+        with h5py.File(shared.mnt / "flat/logged" / path) as file:
+            names: list[str] = []
+            file.visit(names.append)
+        assert any(name.endswith("/flatfield") for name in names)
 
 
 def test_flat_fields_that_are_not_to_be_applied(shared: Site, made: Recorded) -> None:
@@ -488,11 +620,9 @@ def test_flat_fields_that_are_not_to_be_applied(shared: Site, made: Recorded) ->
     assert "these are corrected counts" in reason(shared, path.format("applied"))
     assert "is not said in the master" in reason(shared, path.format("unsaid"))
     assert "has no flat field" in reason(shared, "corr/sub/s/darkfield/flat=1.npy")
-    for channel in ("darkfield/channel=sigma", "orientation/channel=sigma_l1"):
-        line = reason(shared, f"flat/applied/{channel}/flat=1.npy")
-        assert "errors of maps are those of counts" in line
-    assert "takes the frames as they are" in reason(shared, "corr/sub/s/crystal/flat=1.npy")
-    assert "multiply the result" in reason(shared, "corr/sub/s/sum/flat=1.npy")
+    for analysis in ("sum", "max", "crystal", "darkfield/channel=sigma"):
+        line = reason(shared, f"flat/applied/{analysis}/flat=1.npy")
+        assert "these are corrected counts" in line
     assert shared.load("flat/applied/darkfield/flat=0.npy").shape == (1, 15)
     about = json.loads((shared.mnt / "flat/applied/scan.json").read_text())
     assert about["flatfield"]["applied"] is True

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flatfields import give_flatfield, usable
 from mounting import Site
+from numpy.typing import NDArray
 
 from tools.scan_maker import ScanMade, make_scan
 
@@ -30,7 +32,7 @@ def fails(frame, geometry, params):
 def examples() -> list[str]:
     """The Python examples of the page."""
     found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    assert len(found) == 2
+    assert len(found) == 3
     return found
 
 
@@ -67,6 +69,64 @@ def test_examples_of_the_page(with_plugins: tuple[Site, ScanMade]) -> None:
     assert np.allclose(found, mean[made.which].reshape(10, 7), rtol=1e-6)
     with site.computing(frames=0):
         site.load("s/spread/vert=7/horz=10.npy")
+
+
+def test_corrections_of_what_users_wrote(with_plugins: tuple[Site, ScanMade]) -> None:
+    site, _ = with_plugins
+    made = make_scan(site.raw / "more", name="s", horz=3, vert=2)
+    factors = usable(give_flatfield(made))
+    monitor = np.array([900.0, 1000, 1100, 1000, 950, 1050])
+    rows = "".join(f"{one}\n" for one in monitor)
+    log = f"!\n%c\nmesh x 0 1 2 y 0 1 1 0.02\n!\n%p\nx = 0.0\n!\n%d\n Col 1 ic1 DOUBLE\n{rows}"
+    (site.raw / "more/s.fio").write_text(log)
+    mask = np.zeros(made.detector.shape, np.bool_)
+    mask[20:60, 30:50] = True
+    np.save(site.raw / "more/gap.npy", mask)
+    mask |= made.mask
+    cx, cy = (int(np.floor(2 * one + 0.5)) for one in (made.geometry.cx, made.geometry.cy))
+    there = np.indices(mask.shape)
+    mirrored = cy - there[0], cx - there[1]
+    inside = (mirrored[0] >= 0) & (mirrored[0] < mask.shape[0])
+    inside &= (mirrored[1] >= 0) & (mirrored[1] < mask.shape[1])
+    y, x = (np.where(mask & inside, *pair) for pair in zip(mirrored, there, strict=True))
+
+    def halves(weights: NDArray[np.float64], heal: bool = False) -> NDArray[np.float64]:
+        """Of every frame, (2, frames)."""
+        good = (~mask & (made.frames != 65535)) * weights
+        products = np.where(good > 0, made.frames, 0) * good
+        if heal:
+            products = products[:, y, x]
+        middle = mask.shape[0] // 2
+        parts = products[:, :middle], products[:, middle:]
+        return np.stack([part.sum((1, 2)) for part in parts])[:, made.which]
+
+    def found(corrections: str) -> NDArray[np.float64]:
+        return site.load(f"more/s/halves/mask=gap.npy/{corrections}.npy").reshape(2, -1)
+
+    ones = np.ones(mask.shape)
+    own, flat = halves(ones), halves(factors)
+    assert np.array_equal(found("full"), own)
+    assert np.array_equal(found("heal=1"), halves(ones, True))
+    assert (halves(ones, True) > own).any()
+    assert np.allclose(found("flat=1"), flat, rtol=1e-12)
+    assert np.allclose(found("heal=1/flat=1"), halves(factors, True), rtol=1e-12)
+    scale = monitor.mean() / monitor
+    assert np.allclose(found("norm=ic1"), own * scale, rtol=1e-12)
+    net = own - own[:, 1:3].mean(axis=1, keepdims=True)
+    assert np.allclose(found("background=1..2"), net, rtol=1e-12)
+    every = flat * scale
+    net = every - every[:, 1:3].mean(axis=1, keepdims=True)
+    assert np.allclose(found("background=1..2/flat=1/norm=ic1"), net, rtol=1e-10, atol=1e-9)
+    where = "more/s/spread/flat=1.npy"
+    counts = np.where(made.mask | (made.frames == 65535), 0, made.frames) * factors
+    square = (there[1] - made.geometry.cx) ** 2 + (there[0] - made.geometry.cy) ** 2
+    spread = (counts * square).sum((1, 2)) / counts.sum((1, 2))
+    assert np.allclose(site.load(where).ravel(), spread[made.which], rtol=1e-9)
+    told = site.run("verify", site.mnt / where, "--plugins", site.base / "plugins")
+    assert (told.returncode, told.stdout.count("general  equal")) == (0, 1)
+    for refused in ("norm=ic1", "background=1..2"):
+        assert not (site.mnt / f"more/s/spread/{refused}.npy").exists()
+        assert "it is not declared linear=True" in site.errors().splitlines()[-1]
 
 
 def test_errors_of_a_function_harm_nobody(with_plugins: tuple[Site, ScanMade]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.analyses import ANALYSES
-from analysis.parameters import HEALED
+from analysis.parameters import CORRECTED
 from dadafs.plugins import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,11 +53,11 @@ def test_channels(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_and_their_defaults(name: str) -> None:
     text, analysis = said(name, "Parameters"), ANALYSES[name]
-    selection = set(HEALED) if text.startswith("selection") else set()
+    selection = set(CORRECTED) if text.startswith("selection") else set()
     assert selection | set(names_in(text)) == set(analysis.parameters)
     for parameter, value in analysis.defaults:
         assert re.search(rf"`{parameter}` \({value:g}\b", text), parameter
-    assert " ".join(f"`{one}`" for one in HEALED) in PAGE
+    assert " ".join(f"`{one}`" for one in CORRECTED) in PAGE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,11 @@ from analysis.reductions.shapes import value_type
 from analysis.reference import reference, scale
 from dadafs.cache.values import PatchValues, PatternValues
 from dadafs.client.asking.asking import ANSWER_S, line_to, silence
-from dadafs.client.computing.flatfield import read_flatfield
 from dadafs.errors import BadData, NoSuchPath, Unreachable, UsageError
 from dadafs.rpc.messages import AskPart, AskReport, PartFacts, ReadRaw
 from dadafs.rpc.pool import Pool
-from dadafs.scans.formats.decode import decode_counts
+from dadafs.scans.formats.decode import Decoder, decode, decode_counts
+from dadafs.scans.frames.flatfields import as_frames, plane_of
 from dadafs.scans.frames.slices import chunks
 from dadafs.scans.model import ChunkRun
 
@@ -94,6 +93,7 @@ async def _finding(pool: Pool, facts: PartFacts, payload: memoryview) -> Finding
     _known(facts.plan)
     again = PatternAgain(facts) if facts.whole else PatchAgain(facts)
     general: Prepared | None = None
+    factors = await _factors(pool, facts)
     frames = 0
     for run in (run for of in facts.frames for run in of.runs):
         for number, offset, length in chunks(run):
@@ -102,9 +102,9 @@ async def _finding(pool: Pool, facts: PartFacts, payload: memoryview) -> Finding
                 again.corrupt(number)
                 continue
             frames += 1
-            values = reference(facts.plan, frame)
+            values = reference(facts.plan, frame, factors)
             if values is None:
-                general = general or await _prepared(pool, facts)
+                general = general or _prepared(facts.plan, factors)
                 values = np.zeros(general.value_shape, general.value_dtype)
                 general.frame(frame, values)
             again.add(number, values)
@@ -124,41 +124,37 @@ def _known(plan: Plan) -> None:
         raise UsageError(f"the mount has another version of {plan.reduction!r}; mount again")
 
 
-async def _frame(pool: Pool, run: ChunkRun, offset: int, length: int) -> NDArray[Any] | None:
+async def _frame(
+    pool: Pool, run: ChunkRun, offset: int, length: int, decoder: Decoder = decode_counts
+) -> NDArray[Any] | None:
     """A frame decoded without the kernels; None where it is corrupt."""
     try:
         _, chunk = await pool.call(ReadRaw(run.path, run.identity, offset, length))
-        return decode_counts(bytes(chunk), run.codec)
+        return decoder(bytes(chunk), run.codec)
     except BadData:
         return None
 
 
-async def _prepared(pool: Pool, facts: PartFacts) -> Prepared:
-    """The pass itself, for decoded frames."""
-    plan, tiles = facts.plan, facts.frames[0].flat
+async def _factors(pool: Pool, facts: PartFacts) -> NDArray[np.float64] | None:
+    """The flat field that the counts were multiplied with; None where they were not."""
+    tiles = facts.frames[0].flat
     if tiles is None:
+        return None
+    _, frames = as_frames(tiles, facts.plan.shape)
+    values = np.zeros((frames.count, *tiles.codec.shape), tiles.codec.dtype)
+    status = np.full(frames.count, Status.MISSING, np.uint8)
+    for number, offset, length in chunks(tiles):
+        tile = await _frame(pool, tiles, offset, length, decode)
+        status[number] = Status.CORRUPT if tile is None else Status.OK
+        values[number] = 0 if tile is None else tile
+    return plane_of(tiles, status, values, facts.plan.shape)
+
+
+def _prepared(plan: Plan, factors: NDArray[np.float64] | None) -> Prepared:
+    """The pass itself, for decoded frames."""
+    if factors is None:
         return REDUCTIONS[plan.reduction].prepare(plan)
-    held = Held()
-    for _, offset, length in chunks(tiles):
-        _, chunk = await pool.call(ReadRaw(tiles.path, tiles.identity, offset, length))
-        held.pieces[offset] = bytes(chunk)
-    return PreparedFlat(plan, read_flatfield(held, tiles, plan.shape, b"").factors)
-
-
-class Held:
-    """Chunks of one file that were fetched already."""
-
-    def __init__(self) -> None:
-        self.pieces: dict[int, bytes] = {}
-
-    @contextmanager
-    def run(self, run: ChunkRun) -> Iterator[Held]:
-        """These are the chunks of the run."""
-        yield self
-
-    def read(self, offset: int, size: int) -> bytes:
-        """One chunk."""
-        return self.pieces[offset]
+    return PreparedFlat(plan, factors)
 
 
 class PatchAgain:

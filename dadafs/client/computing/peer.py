@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -26,7 +27,6 @@ from analysis.reductions.shapes import is_per_frame, value_type
 from analysis.warming import warm
 from dadafs.cache.store import Store
 from dadafs.cache.values import PatchValues, PatternValues
-from dadafs.client.computing.flatfield import Flatfield, read_flatfield, tiles_in
 from dadafs.client.computing.reducing import FrameReducer, PatternReducer, Reducer, reduce_frames
 from dadafs.client.computing.shared import SharedResults
 from dadafs.client.computing.sources import Chunks, FrameSource
@@ -37,6 +37,8 @@ from dadafs.rpc.messages import AskReport, Compute, Report
 from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
 from dadafs.scans.formats.counts import counts_of
+from dadafs.scans.formats.decode import Decoder, decode, decode_counts
+from dadafs.scans.frames.flatfields import as_frames, as_stored, plane_of
 from dadafs.scans.frames.slices import LENGTH_BYTES, listed
 from dadafs.scans.model import ChunkRun, FrameSlice
 
@@ -52,27 +54,42 @@ MAX_SPAN_FRAMES = 1 << 24  # a portion of a pattern over a region leaves out mos
 MAX_PIXELS = 1 << 28
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Flatfield:
+    """What counts are multiplied with."""
+
+    key: bytes
+    """Names its content."""
+    factors: NDArray[np.float64]
+    """(height, width)."""
+
+
 class Work:
     """One patch while it is computed. Used in one thread at a time."""
 
-    def __init__(self, prepared: Prepared, frames: FrameSlice) -> None:
+    def __init__(self, prepared: Prepared, frames: FrameSlice, decoder: Decoder) -> None:
         self._prepared = prepared
         self._frames = frames
         self._pattern: Pattern | None = None
         self._values: NDArray[Any] | None = None
         if isinstance(prepared, PreparedPattern):
             self._pattern = prepared.new()
-            self._reducer: Reducer = PatternReducer(prepared, self._pattern)
+            self._reducer: Reducer = PatternReducer(prepared, self._pattern, decoder)
         else:
             shape = (frames.count, *prepared.value_shape)
             self._values = np.zeros(shape, prepared.value_dtype)
-            self._reducer = FrameReducer(prepared, self._values)
+            self._reducer = FrameReducer(prepared, self._values, decoder)
         self.status: NDArray[np.uint8] = np.full(frames.count, Status.MISSING, np.uint8)
         self.unreadable = 0
 
     def reduce(self, chunks: Chunks, part: FrameSlice) -> None:
         """Reduce a part of the frames."""
         self.unreadable += reduce_frames(chunks, part, self.status, self._reducer)
+
+    def plane(self, tiles: ChunkRun, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """The factors of a flat field whose tiles were the frames, when all are read."""
+        assert self._values is not None
+        return plane_of(tiles, self.status, self._values, shape)
 
     def encoded(self, key: bytes) -> bytes:
         """The values of the patch with that key, when all parts are reduced."""
@@ -139,10 +156,7 @@ class Peer:
             return None, known
         try:
             flat = None if frames.flat is None else await self._flat(frames.flat, plan)
-            work = await self._in_thread(lambda: Work(self._prepare(digest, plan, flat), frames))
-            for part in self._source.batches(frames):
-                chunks = await self._source.gather(part)
-                await self._in_thread(partial(work.reduce, chunks, part))
+            work = await self._reduced(plan, frames, partial(self._prepare, digest, plan, flat))
             encoded = await self._in_thread(partial(work.encoded, key))
         except PluginFailed as exc:
             raise ComputationFailed(f"plug-in {exc}") from exc
@@ -155,13 +169,27 @@ class Peer:
                 self._shared.give(key, encoded)
         return None, encoded
 
+    async def _reduced(
+        self, plan: Plan, frames: FrameSlice, prepare: Callable[[], Prepared]
+    ) -> Work:
+        """All frames of a patch, part by part."""
+        decoder = decode if as_stored(plan) else decode_counts
+        work = await self._in_thread(lambda: Work(prepare(), frames, decoder))
+        for part in self._source.batches(frames):
+            chunks = await self._source.gather(part)
+            await self._in_thread(partial(work.reduce, chunks, part))
+        return work
+
     async def _flat(self, tiles: ChunkRun, plan: Plan) -> Flatfield:
         """A flat field, read where chunks are read, and remembered: the last one."""
         key = blake2b(msgspec.msgpack.encode(tiles), digest_size=16).digest()
         if self._flatfield is None or self._flatfield.key != key:
-            chunks = await self._source.gather(FrameSlice(0, tiles_in(tiles), (tiles,)))
-            read = partial(read_flatfield, chunks, tiles, plan.shape, key)
-            self._flatfield = await self._in_thread(read)
+            single, frames = as_frames(tiles, plan.shape)
+            check(single, frames)
+            prepare = partial(REDUCTIONS[single.reduction].prepare, single)
+            work = await self._reduced(single, frames, prepare)
+            factors = await self._in_thread(partial(work.plane, tiles, plan.shape))
+            self._flatfield = Flatfield(key, factors)
         return self._flatfield
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
@@ -222,7 +250,8 @@ def check(plan: Plan, frames: FrameSlice) -> None:
         raise ComputationFailed("a flat field that is not planned, or the other way round")
     end = frames.first
     for run in frames.runs:
-        if run.codec.shape != plan.shape or counts_of(run.codec) != plan.dtype:
+        taken = run.codec.dtype if as_stored(plan) else counts_of(run.codec)
+        if (run.codec.shape, taken) != (plan.shape, plan.dtype):
             raise ComputationFailed("frames of another shape or dtype than planned")
         if len(run.offsets) != 2 * len(run.lengths) or len(run.lengths) % LENGTH_BYTES:
             raise ComputationFailed("malformed run of frames")

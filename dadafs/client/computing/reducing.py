@@ -15,7 +15,7 @@ from analysis.reductions import Prepared, Status
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from dadafs.client.computing.sources import Chunks, RunReader
 from dadafs.errors import BadData, ComputationFailed
-from dadafs.scans.formats.decode import decode_counts
+from dadafs.scans.formats.decode import Decoder
 from dadafs.scans.frames.slices import chunks as places
 from dadafs.scans.model import ChunkRun, FrameSlice
 
@@ -26,6 +26,9 @@ MAX_CHUNK_BYTES = 1 << 30
 
 class Reducer(Protocol):
     """Takes the frames of a patch one by one."""
+
+    decoder: Decoder
+    """Of what no kernel reads."""
 
     def fuses(self, codec: Codec) -> bool:
         """Whether `chunk` understands this codec."""
@@ -40,7 +43,8 @@ class Reducer(Protocol):
 class FrameReducer:
     """Values of each frame, into rows of an array."""
 
-    def __init__(self, prepared: Prepared, values: NDArray[Any]) -> None:
+    def __init__(self, prepared: Prepared, values: NDArray[Any], decoder: Decoder) -> None:
+        self.decoder = decoder
         self._prepared = prepared
         self._values = values
         self.fuses = prepared.fuses
@@ -60,7 +64,8 @@ class FrameReducer:
 class PatternReducer:
     """All frames into one pattern."""
 
-    def __init__(self, prepared: PreparedPattern, pattern: Pattern) -> None:
+    def __init__(self, prepared: PreparedPattern, pattern: Pattern, decoder: Decoder) -> None:
+        self.decoder = decoder
         self._prepared = prepared
         self._pattern = pattern
         self.fuses = prepared.fuses
@@ -119,7 +124,7 @@ def _reduce_run(
 def _decoded(reducer: Reducer, chunk: bytes, codec: Codec, index: int) -> bool:
     """The general way, for filters that no kernel reads."""
     try:
-        frame = decode_counts(chunk, codec)
+        frame = reducer.decoder(chunk, codec)
     except BadData:
         return False
     reducer.frame(frame, index)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from analysis.corrections import corrected, parts_of
 from analysis.reductions import Status
+from analysis.reductions.flattened import flat_layers
 from analysis.reductions.patterns import merge, narrowed
 from dadafs.cache.store import Store
-from dadafs.cache.values import PatternValues
+from dadafs.cache.values import PatchValues, PatternValues
 from dadafs.client.farming.farm import Farm
 from dadafs.client.farming.tickets import Wanted
 from dadafs.client.tree.resultfile import ResultFile
@@ -24,9 +25,10 @@ from dadafs.containers import Shell
 from dadafs.containers.base import UNUSED, FrameRun
 from dadafs.corrections import Chosen
 from dadafs.errors import BadData, Stale
-from dadafs.keys import pattern_key
+from dadafs.keys import patch_key, pattern_key
 from dadafs.planning import Patch, portions
 from dadafs.requests import Result
+from dadafs.scans.frames.flatfields import as_frames, plane_of
 
 PORTIONS_AT_ONCE = 8  # each takes up to 36 MB on its way
 
@@ -35,7 +37,8 @@ class PatternFile(ResultFile):
     """A result that needs all its frames before its first number is known.
 
     Whoever reads first has it computed; others wait for the same. The merged layers are kept in
-    the store, so that sum, max and average of a region are one computation, as is a background.
+    the store, so that sum, max and average of a region are one computation, as is a background, and
+    with a flat field, which multiplies the merged layers.
     """
 
     def __init__(
@@ -59,7 +62,9 @@ class PatternFile(ResultFile):
             plans = [await self._plan(one) for one in self._result.chosen]
             merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
             known = [one for one in merged if one is not None]
-            if len(known) == len(merged) and self._whole is None:
+            flat = self._flat_wanted()
+            there = flat is None or self._farm.at_hand(flat) is not None
+            if there and len(known) == len(merged) and self._whole is None:
                 await self._take(known)
         return self._whole is not None
 
@@ -97,8 +102,32 @@ class PatternFile(ResultFile):
         """Make the numbers of the file of what its frames add up to."""
         runs = self._result.content.provenance.frames
         self._seen = [one.status_in(run) for one, run in zip(known, runs, strict=False)]
-        self._whole = await trio.to_thread.run_sync(self._finish, known)
+        factors = await self._factors()
+        self._whole = await trio.to_thread.run_sync(self._finish, known, factors)
         return self._whole
+
+    def _flat_wanted(self) -> Wanted | None:
+        """The tiles of the flat field, where one is asked for."""
+        result = self._result
+        tiles = result.flat_tiles
+        if tiles is None:
+            return None
+        plan, frames = as_frames(tiles, result.plan.shape)
+        shape, dtype = (frames.count, *plan.shape), np.dtype(plan.dtype)
+        return Wanted(patch_key(plan.digest(), frames), plan, frames, shape, dtype)
+
+    async def _factors(self) -> NDArray[np.float64] | None:
+        """The flat field (height, width), where one is asked for."""
+        wanted, tiles = self._flat_wanted(), self._result.flat_tiles
+        if wanted is None or tiles is None:
+            return None
+        try:
+            (values,) = await self._farm.values(self._job, [wanted])
+        except Stale:
+            self._forget()
+            raise
+        assert isinstance(values, PatchValues)
+        return plane_of(tiles, values.status, values.values, self._result.plan.shape)
 
     async def _merged(self, plan: PatternPlan) -> Merged:
         """The layers over all frames of a plan, computed, and kept in the store."""
@@ -147,7 +176,7 @@ class PatternFile(ResultFile):
         totals = np.stack([layer.astype(np.uint64) for layer in values.layers])
         return Merged(plan, values.status, totals)
 
-    def _finish(self, known: Sequence[Merged]) -> NDArray[Any]:
+    def _finish(self, known: Sequence[Merged], factors: NDArray[np.float64] | None) -> NDArray[Any]:
         """The numbers of the file. BadData where there is no frame at all."""
         result = self._result
         for number, merged in enumerate(known):
@@ -156,14 +185,18 @@ class PatternFile(ResultFile):
             if (merged.status != Status.OK).all():
                 raise BadData(f"none of the frames{of} can be used")
         assert result.analysis is not None
-        totals = known[0].totals
+        layers = [
+            one.totals if factors is None else flat_layers(result.plan, one.totals, factors)
+            for one in known
+        ]
         if result.correction is None:
-            numbers: NDArray[Any] = result.analysis.finish(totals, result.settings)
+            numbers: NDArray[Any] = result.analysis.finish(layers[0], result.settings)
         else:
             additive = result.analysis.additive
             assert additive is not None
             own, *background = (
-                parts_of(additive, one.totals, result.settings, one.factor()) for one in known
+                parts_of(additive, these, result.settings, one.factor())
+                for one, these in zip(known, layers, strict=True)
             )
             less = background[0][0] if background else None
             numbers = corrected(additive, own, result.settings, less)

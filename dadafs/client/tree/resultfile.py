@@ -189,8 +189,8 @@ class ResultFile(ABC):
 
 def want(result: Result, digest: bytes, frames: FrameSlice, *, per_frame: bool) -> Wanted:
     """A patch or portion of `result`, whose plan has this digest."""
-    if result.plan.flat and result.scan.flat is not None:
-        frames = replace(frames, flat=result.scan.flat.tiles)
+    if result.plan.flat:
+        frames = replace(frames, flat=result.flat_tiles)
     shape = (frames.count, *result.value_shape) if per_frame else result.value_shape
     key = patch_key(digest, frames)
     return Wanted(key, result.plan, frames, shape, result.value_dtype, per_frame)

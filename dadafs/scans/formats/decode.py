@@ -41,6 +41,10 @@ class _Corrupt(ValueError):
     """A chunk contradicts itself. Never leaves this module."""
 
 
+Decoder = Callable[[bytes, Codec], NDArray[Any]]
+"""`decode_counts`, or `decode` for what are no counts."""
+
+
 def decode_counts(chunk: bytes, codec: Codec) -> NDArray[Any]:
     """The frame (height, width) that `chunk` holds, as counts (`as_counts`). BadData as `decode`,
     and where a pixel is none."""
