@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
@@ -89,19 +91,19 @@ def grid(horz: int, vert: int, snake: bool = False) -> tuple[NDArray[Any], NDArr
     return (fast + noise[0]).ravel(), (slow + noise[1]).ravel()
 
 
-@pytest.mark.parametrize("snake", [False, True])
-@pytest.mark.parametrize("points", [12, 9, 7, 5])
-def test_the_order_is_seen(snake: bool, points: int) -> None:
-    """Also that of a scan that was aborted, or goes on, after `points`."""
-    fast, _ = grid(4, 3, snake)
-    known = points > 5  # the second point of the second line tells it
-    expected = "snake" if snake and known else "raster"
-    assert order_of(Travel(fast[:points]), 4, 3) == expected
+@given(st.integers(2, 9), st.integers(2, 6), st.booleans(), st.integers(0, 54))
+def test_the_order_is_seen(horz: int, vert: int, snake: bool, points: int) -> None:
+    """From the second point of the second line on, whenever the scan is aborted or goes on."""
+    fast, _ = grid(horz, vert, snake)
+    expected = ("snake" if snake else "raster") if points >= horz + 2 else ""
+    assert order_of(Travel(fast[:points]), horz, vert) == expected
 
 
-@pytest.mark.parametrize("points", [0, 1])
-def test_an_order_that_cannot_be_seen(points: int) -> None:
-    assert order_of(Travel(grid(4, 3)[0][:points]), 4, 3) == ""
+def test_a_line_that_has_just_begun_tells_nothing() -> None:
+    """A motor that trembles is not taken to turn."""
+    positions = np.r_[np.tile(np.arange(4.0), 2), 0.0, -0.1]
+    assert order_of(Travel(positions), 4, 3) == "raster"
+    assert order_of(Travel(np.arange(12.0)), 1, 12) == ""
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,15 @@ def test_parameters_of_a_continuous_scan(dataset: Path, catalog: Catalog) -> Non
     assert (scan.axes, scan.problems) == ((), ())
 
 
+def test_a_zigzag_before_it_turns(dataset: Path, catalog: Catalog) -> None:
+    """The first line does not tell which way the second will go; the parameters do."""
+    title = "fscan2d nnp3 -2 0.5 3 nnp2 10 0.5 4 0.02 0.02"
+    facts = {"instrument/fscan_parameters/fast_motor_mode": "ZIGZAG"}
+    there = positions(True, HORZ)
+    write_entry(dataset, "3.1", title, positions=there, facts=facts, ended=False)
+    assert raster(catalog.scan(SCAN)) == (HORZ, VERT, "snake")
+
+
 def test_a_map_of_id13(dataset: Path, catalog: Catalog) -> None:
     there = {f"{name}_position": values for name, values in positions().items()}
     title = "kmap.dkmap(nnp2, -0.75, 0.75, 4, nnp3, -0.5, 0.5, 3, 0.01)"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scanfiles import Clock, assert_frames, frames_from
 
+from dadafs.errors import NoSuchPath
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.frames.lima import lima_links
 from dadafs.scans.names import ScanFiles, group, scan_of
@@ -96,6 +97,8 @@ def test_files_follow_one_another(directory: Path, tree: RawTree, catalog: Catal
     assert found == [("eiger_0000.h5", 0, 4), ("eiger_0001.h5", 4, 4), ("eiger_0002.h5", 8, 2)]
     raw = [entry.name for entry in catalog.raw_files(SCAN)]
     assert sorted(raw) == [b"eiger_0000.h5", b"eiger_0001.h5", b"eiger_0002.h5"]
+    with pytest.raises(NoSuchPath, match="is part of scan eiger: eiger/raw/"):
+        catalog.resolve(b"s_0001/scan0001/eiger_0001.h5")
 
 
 def test_the_last_file_may_be_short(directory: Path, tree: RawTree, catalog: Catalog) -> None:

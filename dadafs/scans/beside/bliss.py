@@ -199,8 +199,9 @@ def _recorded(file: h5py.File, entry: bytes, source: str) -> Recorded:
     except (ValueError, BadData) as exc:
         return Recorded(source, problems=(f"{source}: {exc}",))
     ended = hdf5.find(file, entry + b"/end_time") is not None
+    known = [name for name, value in told.items() if value is not None]
     problems = []
-    if not order and not command.snake and command.vert > 1 and ended:
+    if fast is None and "fast_motor_mode" not in known and command.vert > 1 and ended:
         problems.append(
             f"{source}: where {command.fast[0].motor} was is not recorded: all lines are taken to"
             " run the same way; give order=, or [raster] in geometry.toml"

@@ -28,15 +28,13 @@ def order_of(fast: Travel, horz: int, vert: int) -> Literal["raster", "snake", "
     ValueError where the motor does not run along lines of so many points.
     """
     positions = fast.positions[: horz * vert]
-    lines = [positions[at : at + horz] for at in range(0, len(positions), horz)]
-    ways = np.array([line[-1] - line[0] for line in lines if len(line) > 1])
-    if vert == 1 or not len(ways):
+    ways = _ways(positions, horz)
+    if horz == 1 or len(ways) < 2:
         return ""
     forth = np.sign(ways) == np.sign(ways[0])
     snake = not forth.all()
-    begins = _lines(positions, horz, snake)[:, 0]
     turned = np.arange(len(ways)) % 2 == 1
-    strays = len(begins) and np.ptp(begins) > ASTRAY * abs(ways[0])
+    strays = np.ptp(_lines(positions, horz, snake)[:, 0]) > ASTRAY * abs(ways[0])
     if not ways.all() or (snake and (forth == turned).any()) or strays:
         raise ValueError(
             f"its motor does not run along lines of {horz} points: the raster is not used; give"
@@ -59,6 +57,18 @@ def axes_of(command: Command, travels: Mapping[str, Travel], snake: bool) -> tup
             lines = _lines(travel.positions[: horz * vert], horz, snake)
             axes += _axis(one, lines.mean(1), vert, travel.unit, "vert")
     return tuple(axes)
+
+
+def _ways(positions: NDArray[np.float64], horz: int) -> NDArray[np.float64]:
+    """How far each line goes, and which way. A last one that has just begun tells nothing."""
+    whole = _lines(positions, horz, snake=False)
+    ways = whole[:, -1] - whole[:, 0]
+    rest = positions[whole.size :]
+    if len(whole) and len(rest) > 1:
+        way = rest[-1] - rest[0]
+        if abs(way) > ASTRAY * abs(ways[0]) * (len(rest) - 1) / (horz - 1):
+            return np.append(ways, way)
+    return ways
 
 
 def _lines(positions: NDArray[np.float64], horz: int, snake: bool) -> NDArray[np.float64]:
