@@ -20,6 +20,7 @@ from dadafs.scans.beside.sidecars import Notes, Sidecars
 from dadafs.scans.describing import AnySeries, Contents, describe, read_contents
 from dadafs.scans.directories import Directories, instead
 from dadafs.scans.frames.index import FrameIndexer
+from dadafs.scans.lone import MOST, LoneImages
 from dadafs.scans.model import (
     Attributes,
     DataFile,
@@ -100,18 +101,24 @@ class Catalog:
         self._tree = tree
         self._indexer = FrameIndexer(tree, store)
         self._clock = clock
-        self._directories = Directories(tree, clock)
+        self._lone = LoneImages(tree)
+        self._directories = Directories(tree, self._lone, clock)
         self._sidecars = Sidecars(tree, store, self._directories)
         self._corrections = Corrections(tree, self._sidecars)
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
     def list(self, path: bytes) -> tuple[Entry, ...]:
-        """The entries of a raw directory, scans as directories. No HDF5 file is opened."""
+        """The entries of a raw directory, scans as directories. No file is opened but images that
+        are alone."""
         entries = self._tree.listing(path)
         files = {entry.name: entry for entry in entries if entry.attributes.kind == "file"}
         others = [entry for entry in entries if entry.attributes.kind != "file"]
-        scans, loose = group(files, [entry.name for entry in others], path)
+
+        def stacks(names: Sequence[bytes]) -> frozenset[bytes]:
+            return self._lone.among(path, [files[name] for name in names[:MOST]])
+
+        scans, loose = group(files, [entry.name for entry in others], path, stacks)
         shown = [
             Entry(name, _of_scan([files[one].attributes for one in members.all]), True)
             for name, members in scans.items()

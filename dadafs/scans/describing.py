@@ -9,7 +9,7 @@ import msgspec
 
 from dadafs.errors import DadaError
 from dadafs.scans.beside.sidecars import Notes
-from dadafs.scans.frames.imageseries import ImageSeries
+from dadafs.scans.frames.imageseries import ImageSeries, are_stacks, stack_links
 from dadafs.scans.frames.index import FrameIndexer
 from dadafs.scans.frames.lima import read_lima
 from dadafs.scans.frames.series import Series, links_by_number
@@ -46,6 +46,9 @@ def read_contents(
 
     `dataset` is where a user says that frames are in HDF5 files.
     """
+    if files.images and are_stacks(tree, directory, files):
+        stacks, odd = stack_links(directory, files.data)
+        return Contents(Master(), Series(tree, indexer, stacks, 0), (), tuple(odd))
     if files.images:
         images = ImageSeries(tree, directory, files)
         return Contents(images.master, images, (), ())

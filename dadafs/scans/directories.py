@@ -12,6 +12,7 @@ from difflib import get_close_matches
 import msgspec
 
 from dadafs.errors import NoSuchPath
+from dadafs.scans.lone import LoneImages
 from dadafs.scans.names import ScanFiles, group, scan_of, show
 from dadafs.scans.tree import RawTree
 
@@ -20,6 +21,7 @@ SHARE = 20  # at most a twentieth of the time goes into reading one directory ag
 KEPT_NAMES = 1_000_000  # of all directories: about 150 bytes each
 PONI = b".poni"
 LOGS = (b".spec", b".dat")
+LOOK_AGAIN_S = 1.0  # images that are alone are not asked for news more often
 NEIGHBOURS = 40  # names looked at for a typo, in sorted order: 0.5 ms
 
 
@@ -42,6 +44,12 @@ class Directory(msgspec.Struct, frozen=True):
     """Calibrations among the names."""
     logs: tuple[bytes, ...] = ()
     """What may be SPEC files among the names."""
+    alone: tuple[bytes, ...] = ()
+    """Images that are no part of a series; what they hold may change without a trace here."""
+    stacks: frozenset[bytes] = frozenset()
+    """Those of them that are scans."""
+    look_s: float = 0.0
+    """When to look at them again."""
 
     def owner(self, name: bytes) -> bytes | None:
         """The shown name of the scan that the file of that name belongs to; None when loose."""
@@ -57,10 +65,13 @@ class Directories:
     As long as the mtime is recent another change may hide behind the same one, hence the
     directory is read again and again, but not for more than a part of the time. The same goes for
     a directory with symlinks among its scans, whose targets come and go without a trace in it.
+    Images that are alone are looked at again, and the directory is read again when one has become
+    a scan or is none any more.
     """
 
-    def __init__(self, tree: RawTree, clock: Callable[[], float]) -> None:
+    def __init__(self, tree: RawTree, lone: LoneImages, clock: Callable[[], float]) -> None:
         self._tree = tree
+        self._lone = lone
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[bytes, Directory] = OrderedDict()
@@ -80,6 +91,7 @@ class Directories:
             known is not None
             and known.stamp == stamp
             and (known.settled or self._clock() < known.until_s)
+            and self._still(path, known)
         ):
             return known
         fresh = self._read(path, stamp)
@@ -91,8 +103,30 @@ class Directories:
                 self._kept_names -= len(self._kept.popitem(last=False)[1].names)
         return fresh
 
+    def _still(self, path: bytes, known: Directory) -> bool:
+        """Whether the images that are alone are scans, or none, as they were."""
+        began = self._clock()
+        if not known.alone or began < known.look_s:
+            return True
+        if self._lone.stacks(path, known.alone) != known.stacks:
+            return False
+        now = self._clock()
+        with self._lock:
+            if self._kept.get(path) is known:
+                look_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+                self._kept[path] = msgspec.structs.replace(known, look_s=look_s)
+        return True
+
     def _read(self, path: bytes, stamp: tuple[int, int]) -> Directory:
         began = self._clock()
+        alone: tuple[bytes, ...] = ()
+        stacks: frozenset[bytes] = frozenset()
+
+        def pick(names: Sequence[bytes]) -> frozenset[bytes]:
+            nonlocal alone, stacks
+            alone, stacks = tuple(names), self._lone.stacks(path, names)
+            return stacks
+
         settled = stamp[1] < time.time_ns() - SETTLED_NS
         files: list[bytes] = []
         others: list[bytes] = []
@@ -100,7 +134,7 @@ class Directories:
             (files if kind == "file" else others).append(name)
             if linked and scan_of(name, path) is not None:
                 settled = False
-        scans, loose = group(files, others, path)
+        scans, loose = group(files, others, path, pick)
         owners = {
             own: shown
             for shown, members in scans.items()
@@ -117,6 +151,9 @@ class Directories:
             now + SHARE * (now - began),
             tuple(sorted(name for name in loose if name.endswith(PONI))),
             tuple(sorted(name for name in loose if name.endswith(LOGS))),
+            alone,
+            stacks,
+            now + max(LOOK_AGAIN_S, SHARE * (now - began)),
         )
 
 

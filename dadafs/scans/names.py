@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -17,6 +17,10 @@ IMAGES |= {ending.upper(): kind for ending, kind in IMAGES.items()}
 HDF5_MASKS = ("h5", "hdf5", "nxs")
 MASKS = ("npy", "tif", "tiff", "edf", *HDF5_MASKS)
 """The endings of files that may be masks."""
+STACKS = ("edf", "tif")
+"""The formats of images that may hold several frames."""
+STACKED = frozenset(ending for ending, kind in IMAGES.items() if kind.decode() in STACKS)
+LONE = b"="  # marks the kind in the key of an image that is no part of a series
 DIGITS = b"0123456789"
 SUFFIX = b".scan"  # of a scan whose own name is taken
 
@@ -28,7 +32,7 @@ class ScanFiles(msgspec.Struct, frozen=True):
     data: tuple[bytes, ...]
     """By number."""
     images: str = ""
-    """The format of files that hold one frame each, `cbf`, `edf` or `tif`; empty for HDF5."""
+    """The format of image files, `cbf`, `edf` or `tif`; empty for HDF5."""
     lima: bool = False
     """LImA wrote them: `eiger_0000.h5`, `eiger_0001.h5`, ... in `scan0001`."""
 
@@ -42,7 +46,8 @@ def scan_of(name: bytes, directory: bytes = b"") -> bytes | None:
     """The key of the scan that a file of this name belongs to; None for a loose file.
 
     The key of a master and its data files is the scan's name. Other keys, of NeXus files, of
-    LImA's and of single images, are no names. One image alone has a key and makes no scan.
+    LImA's and of images, are no names. An image alone has a key, and makes a scan if it holds
+    several frames.
     Hidden files never belong to one: they are other programs' temporary files, or what macOS
     leaves beside every file.
     """
@@ -56,7 +61,21 @@ def scan_of(name: bytes, directory: bytes = b"") -> bytes | None:
     if match := NEXUS.fullmatch(name):
         return match[1] + b"\0nxs"
     image = _image(name)
-    return image[0] if image else None
+    return image[0] if image else _lone_key(name)
+
+
+def image_kind(name: bytes) -> str:
+    """`cbf`, `edf` or `tif` by the ending of a file's name; empty for other files."""
+    stem, _, ending = name.rpartition(b".")
+    if ending == b"gz":
+        stem, _, ending = stem.rpartition(b".")
+    return IMAGES.get(ending, b"").decode() if stem else ""
+
+
+def _lone_key(name: bytes) -> bytes | None:
+    """The key of an image that is no part of a series by its name; None for another file."""
+    stem, _, ending = name.rpartition(b".")
+    return b"%b\0%b%b" % (stem, LONE, ending) if ending in STACKED and stem else None
 
 
 def _image(name: bytes) -> tuple[bytes, bytes] | None:
@@ -85,20 +104,39 @@ def number_of(name: bytes) -> int | None:
     return int(digits) if 0 < len(digits) <= 18 else None
 
 
+def with_number(name: bytes, number: int) -> bytes:
+    """The name of an image with another number, as wide."""
+    stem, dot, ending = name.rpartition(b".")
+    if ending == b"gz":
+        stem, _, ending = stem.rpartition(b".")
+        ending += b".gz"
+    bare = stem.rstrip(DIGITS)
+    return b"%b%0*d%b%b" % (bare, len(stem) - len(bare), number, dot, ending)
+
+
+def _none(names: Sequence[bytes]) -> frozenset[bytes]:
+    return frozenset()
+
+
 def group(
-    files: Iterable[bytes], others: Iterable[bytes] = (), directory: bytes = b""
+    files: Iterable[bytes],
+    others: Iterable[bytes] = (),
+    directory: bytes = b"",
+    stacks: Callable[[Sequence[bytes]], frozenset[bytes]] = _none,
 ) -> tuple[dict[bytes, ScanFiles], list[bytes]]:
     """Sort the names of a directory's files into scans, by the name each is shown under, and loose.
 
     A data file without a master makes a scan too, and so do two images or more that differ in
     their numbers only, and LImA's files in the directory of a BLISS scan if no master has their
-    name. A scan whose own name is that of a loose file or of one of `others`, the
-    directory's names that are no files, is shown as `NAME.scan`. Every file lies in exactly one
-    scan or is loose; shown names are unique; loose files keep their order.
+    name. Of images that are alone, those make scans that `stacks` picks. A scan whose own name is
+    that of a loose file or of one of `others`, the directory's names that are no files, is shown
+    as `NAME.scan`. Every file lies in exactly one scan or is loose; shown names are unique; loose
+    files keep their order.
     """
     masters: dict[bytes, bytes] = {}
     data: dict[bytes, list[tuple[tuple[int, bytes], bytes]]] = {}
     images: dict[bytes, list[bytes]] = {}
+    alone: dict[bytes, bytes] = {}
     lima: dict[bytes, list[tuple[int, bytes]]] = {}
     scans: dict[bytes, ScanFiles] = {}
     loose = []
@@ -121,8 +159,10 @@ def group(
         elif match := NEXUS.fullmatch(name):
             scans[match[1] + b"\0nxs"] = ScanFiles(name, ())
         else:
+            if key := _lone_key(name):
+                alone[name] = key
             loose.append(name)
-    loose = _without_series(images, scans, loose)
+    loose = _without_series(images, alone, stacks, scans, loose)
     if free := lima.keys() - masters.keys() - data.keys():
         loose = _without_lima({stem: lima[stem] for stem in free}, scans, loose)
     for key in sorted({*masters, *data, *scans}):
@@ -137,17 +177,33 @@ def group(
 
 def _without_series(
     images: dict[bytes, list[bytes]],
+    alone: dict[bytes, bytes],
+    stacks: Callable[[Sequence[bytes]], frozenset[bytes]],
     scans: dict[bytes, ScanFiles],
     loose: list[bytes],
 ) -> list[bytes]:
-    """Add the series of images to the scans; the files that remain loose."""
+    """Add the series of images, and stacks that are alone, to the scans; the files that remain
+    loose."""
     taken: set[bytes] = set()
     for key, names in images.items():
-        members = _by_number(names) if len(names) > 1 and name_of(key) else ()
-        if members:
-            scans[key] = ScanFiles(None, members, key.rpartition(b"\0")[2].decode())
+        if not name_of(key):
+            continue
+        if len(names) == 1:
+            if _kind_of(key) in STACKS:
+                alone[names[0]] = key
+        elif members := _by_number(names):
+            scans[key] = ScanFiles(None, members, _kind_of(key))
             taken.update(members)
+    for name in stacks(sorted(alone)) if alone else ():
+        scans[alone[name]] = ScanFiles(None, (name,), _kind_of(alone[name]))
+        taken.add(name)
     return [name for name in loose if name not in taken] if taken else loose
+
+
+def _kind_of(key: bytes) -> str:
+    """The format of the images of a key."""
+    kind = key.rpartition(b"\0")[2]
+    return (IMAGES[kind[len(LONE) :]] if kind.startswith(LONE) else kind).decode()
 
 
 def _without_lima(
@@ -199,7 +255,8 @@ def _shown(scans: dict[bytes, ScanFiles], taken: set[bytes]) -> dict[bytes, Scan
 def name_of(key: bytes) -> bytes:
     """The name that a scan of this key would like to have."""
     name, separator, kind = key.partition(b"\0")
-    return name.rstrip(b"_-.") if separator and kind != b"nxs" else name
+    own = not separator or kind == b"nxs" or kind.startswith(LONE)
+    return name if own else name.rstrip(b"_-.")
 
 
 def join(directory: bytes, name: bytes) -> bytes:

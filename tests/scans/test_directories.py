@@ -9,6 +9,7 @@ import pytest
 from scanfiles import Clock
 
 from dadafs.scans.directories import SHARE, Directories, instead
+from dadafs.scans.lone import LoneImages
 from dadafs.scans.tree import RawTree
 
 LONG_AGO_NS = 1_000_000_000_000_000_000
@@ -32,7 +33,7 @@ def reads(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[bytes]:
 
 @pytest.fixture
 def directories(tree: RawTree, clock: Clock) -> Directories:
-    return Directories(tree, clock)
+    return Directories(tree, LoneImages(tree), clock)
 
 
 def age(path: Path, ns: int = LONG_AGO_NS) -> None:

@@ -72,6 +72,12 @@ def tif(pixels: NDArray[Any], **options: Any) -> bytes:
     return out.getvalue()
 
 
+def rgb(pages: int) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, np.zeros((pages, *SHAPE, 3), "u1"), photometric="rgb")
+    return out.getvalue()
+
+
 WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {"cbf": cbf, "edf": edf, "tif": tif}
 
 
@@ -213,7 +219,8 @@ def test_files_unlike_the_first_are_corrupt(root: Path, tree: RawTree, catalog: 
     [
         (tif(np.full(SHAPE, 0.5, "<f4")), "pixels are not whole numbers (e.g. 0.5)"),
         (tif(np.full(SHAPE, 1e12, "<f4")), "a pixel of 1e+12 is more than uint32 can hold"),
-        (tif(np.zeros((*SHAPE, 3), "<u1")), "r_0.tif: "),
+        (rgb(1), "r_0.tif: holds 6 x 5 x 3 pixels, not one frame"),
+        (rgb(2), "r_0.tif: page 1 is a coloured picture"),
         (b"no TIFF at all", "r_0.tif: is not a whole TIF file"),
         (b"", "r_0.tif: a file of 0 bytes holds no frame"),
     ],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
 from dadafs.errors import BadData
-from dadafs.scans.formats import images
+from dadafs.scans.formats import images, segments
 from dadafs.scans.formats.counts import as_counts
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
@@ -59,6 +59,8 @@ def decode(chunk: bytes, codec: Codec) -> NDArray[Any]:
     dtype = _checked(codec)
     if codec.filters and codec.filters[0].number in images.BY_NUMBER:
         return images.decode_image(chunk, codec)
+    if codec.filters and codec.filters[0].number == segments.SEGMENTS:
+        return segments.decode_segments(chunk, codec)
     data = chunk
     most = codec.frame_bytes + SPARE_BYTES
     for number, stage in reversed(list(enumerate(codec.filters))):

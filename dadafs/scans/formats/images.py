@@ -41,6 +41,7 @@ EDF_TYPES = {
 }
 MAX_PIXELS = 1 << 26  # four times the largest Eiger
 HEADER_BYTES = 1 << 14
+SEVERAL = "holds several frames: write one a file, or unpack it if it is packed by gzip"
 
 
 def codec_for(kind: str, frame: NDArray[Any]) -> Codec:
@@ -132,23 +133,30 @@ def _read_edf(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
     end = data.find(b"}\n", 0, HEADER_BYTES) + 2
     if end < 2:
         raise BadData("is not a whole EDF file")
-    stated = {
-        name.lower(): value.strip()
-        for name, value in re.findall(rb"([\w~-]+)\s*=\s*([^;]*);", data[:end])
-    }
+    dtype = edf_dtype(edf_stated(data[:end]))
+    size = shape[0] * shape[1] * dtype.itemsize
+    if end + size > len(data):
+        raise BadData("is not a whole EDF file")
+    if data[end + size :].lstrip(b"\0\n\r ").startswith(b"{"):
+        raise BadData(SEVERAL)
+    return np.frombuffer(data, dtype, shape[0] * shape[1], end).reshape(shape)
+
+
+def edf_stated(header: bytes) -> dict[bytes, bytes]:
+    """The values in the header of an EDF frame, braces included, by their names in lower case."""
+    lines = [part.partition(b"=") for part in header.strip(b"{} \r\n").split(b";")]
+    return {name.strip().lower(): value.strip() for name, equals, value in lines if equals}
+
+
+def edf_dtype(stated: dict[bytes, bytes]) -> np.dtype[Any]:
+    """Of the pixels behind a header that says so. BadData for compressed ones, and for others."""
     if stated.get(b"compression", b"none").lower() not in (b"none", b"nocompression"):
         raise BadData("is compressed, which is not supported")
     name = EDF_TYPES.get(stated.get(b"datatype", b"").lower())
     if name is None:
         raise BadData(f"has pixels of {stated.get(b'datatype', b'')!r}, which are not supported")
     order = ">" if stated.get(b"byteorder", b"").lower() == b"highbytefirst" else "<"
-    dtype = np.dtype(order + name)
-    size = shape[0] * shape[1] * dtype.itemsize
-    if end + size > len(data):
-        raise BadData("is not a whole EDF file")
-    if data[end + size :].lstrip(b"\0\n\r ").startswith(b"{"):
-        raise BadData("holds several frames: one in each file is needed")
-    return np.frombuffer(data, dtype, shape[0] * shape[1], end).reshape(shape)
+    return np.dtype(order + name)
 
 
 def _read_tif(data: bytes, shape: tuple[int, int]) -> NDArray[Any]:
@@ -198,5 +206,5 @@ def _tif_shape(data: bytes) -> tuple[int, int] | None:
     except struct.error:
         return None
     if following:
-        raise BadData("holds several frames: one in each file is needed")
+        raise BadData(SEVERAL)
     return (found[257], found[256]) if len(found) == 2 else None

@@ -1,4 +1,4 @@
-"""The frames of a scan that are single files: each file is the chunk of its frame."""
+"""The frames of a scan that are images: each file is the chunk of its frame, or holds several."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from analysis.codec import Codec
 from dadafs.errors import BadData, DadaError, Stale
 from dadafs.scans.formats.images import MAX_FILE_BYTES, codec_for, plain, read_image
+from dadafs.scans.formats.imagestacks import holds_several
 from dadafs.scans.frames.series import WIDEST_GAP
 from dadafs.scans.metadata.imageheaders import header_facts
-from dadafs.scans.metadata.masters import Master
+from dadafs.scans.metadata.masters import Link, Master
 from dadafs.scans.model import ChunkRun, DataFile, FrameSlice, Identity
-from dadafs.scans.names import ScanFiles, join, number_of, show
+from dadafs.scans.names import STACKS, ScanFiles, join, number_of, show, with_number
 from dadafs.scans.tree import RawTree, identity_of
 
 TRIED = 4  # files until one tells what frames look like
@@ -40,8 +41,7 @@ class ImageSeries:
         self._codec = Codec(0, 0, "")
         self.master = Master()
         """What the header of the first file says."""
-        self._problems: list[str] = []
-        self._names = self._numbered(files.data)
+        self._names, self._problems = numbered(files.data)
         self._open(files)
 
     @property
@@ -114,24 +114,6 @@ class ImageSeries:
             yield DataFile(name, begin, at - begin, "present" if there else "missing")
             begin = at
 
-    def _numbered(self, names: tuple[bytes, ...]) -> list[bytes]:
-        """The names in order, b"" where a number is left out."""
-        by_number: dict[int, bytes] = {}
-        for name in names:
-            number = number_of(name)
-            if number is None:
-                return list(names)
-            if number in by_number:
-                self._problems.append(f"{show(name)} has the number of {show(by_number[number])}")
-            by_number.setdefault(number, name)
-        begin, end = min(by_number), max(by_number) + 1
-        if end - begin > 2 * len(names) + WIDEST_GAP:
-            return list(by_number.values())
-        missing = end - begin - len(by_number)
-        if missing:
-            self._problems.append(f"{missing} of {end - begin} files are missing")
-        return [by_number.get(number, b"") for number in range(begin, end)]
-
     def _open(self, files: ScanFiles) -> None:
         """Find out from the first file that can be read what frames look like."""
         for name in files.data[:TRIED]:
@@ -157,3 +139,52 @@ class ImageSeries:
             return os.pread(fd, size, 0)
         finally:
             os.close(fd)
+
+
+def numbered(names: tuple[bytes, ...]) -> tuple[list[bytes], list[str]]:
+    """The names of images in order, b"" where a number is left out; and what is odd. Pure."""
+    problems: list[str] = []
+    by_number: dict[int, bytes] = {}
+    for name in names:
+        number = number_of(name)
+        if number is None:
+            return list(names), problems
+        if number in by_number:
+            problems.append(f"{show(name)} has the number of {show(by_number[number])}")
+        by_number.setdefault(number, name)
+    begin, end = min(by_number), max(by_number) + 1
+    if end - begin > 2 * len(names) + WIDEST_GAP:
+        return list(by_number.values()), problems
+    missing = end - begin - len(by_number)
+    if missing:
+        problems.append(f"{missing} of {end - begin} files are missing")
+    return [by_number.get(number, b"") for number in range(begin, end)], problems
+
+
+def stack_links(directory: bytes, names: tuple[bytes, ...]) -> tuple[list[Link], list[str]]:
+    """Links to files of several frames, those left out between them too; what is odd. Pure."""
+    there, problems = numbered(names)
+    begin = number_of(there[0]) or 0
+    named = [name or with_number(there[0], begin + at) for at, name in enumerate(there)]
+    return [Link(join(directory, name), b"") for name in named], problems
+
+
+def are_stacks(tree: RawTree, directory: bytes, files: ScanFiles) -> bool:
+    """Whether one of the first files of a series, or its last, holds several frames."""
+    if files.images not in STACKS:
+        return False
+    looked_at = dict.fromkeys((*files.data[:TRIED], files.data[-1]))
+    return any(_holds_several(tree, join(directory, name), files.images) for name in looked_at)
+
+
+def _holds_several(tree: RawTree, path: bytes, kind: str) -> bool:
+    try:
+        fd = tree.open(path)
+    except DadaError:
+        return False
+    try:
+        return holds_several(fd, os.fstat(fd).st_size, kind)
+    except (BadData, OSError):
+        return False
+    finally:
+        os.close(fd)

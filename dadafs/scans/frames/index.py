@@ -19,10 +19,11 @@ from dadafs.errors import BadData, DadaError, NoSuchPath, Stale
 from dadafs.scans.formats import hdf5
 from dadafs.scans.formats.counts import as_counts, counts_dtype
 from dadafs.scans.formats.decode import MAX_FRAME_BYTES, decode
+from dadafs.scans.formats.imagestacks import read_stack
 from dadafs.scans.formats.stacks import find_stack
 from dadafs.scans.frames.slices import LENGTH_BYTES, OFFSET_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
-from dadafs.scans.names import show, split
+from dadafs.scans.names import image_kind, show, split
 from dadafs.scans.tree import RawTree, identity_of
 
 MAX_FRAMES = 1 << 24  # of one file: 200 MB of index
@@ -46,6 +47,8 @@ class FileIndex(msgspec.Struct, frozen=True, array_like=True):
     """Number in the scan of the first frame, from 0, if the file says so (`image_nr_low`)."""
     grid: tuple[int, int] | None = None
     """Points and lines of a dataset with an axis for each."""
+    note: str = ""
+    """What is wrong behind the last frame, one line, naming the file."""
 
     @property
     def frames(self) -> int:
@@ -137,6 +140,8 @@ def _key(path: bytes, dataset: bytes, identity: Identity) -> bytes:
 
 def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex:
     name = show(split(path)[1])
+    if kind := image_kind(split(path)[1]):
+        return _image_index(fd, kind, name, identity)
     try:
         with hdf5.opened(fd) as file:
             return _index(file, fd, dataset, identity)
@@ -148,6 +153,23 @@ def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex
         return FileIndex(identity, str(exc))
     except hdf5.ERRORS as exc:
         return FileIndex(identity, f"{name} {hdf5.reason(exc)}")
+
+
+def _image_index(fd: int, kind: str, name: str, identity: Identity) -> FileIndex:
+    try:
+        stack = read_stack(fd, identity.size, kind)
+        note = stack.note
+        offsets: NDArray[np.uint64] = np.frombuffer(stack.offsets, "<u8").copy()
+        lengths: NDArray[np.uint32] = np.frombuffer(stack.lengths, "<u4").copy()
+        _drop_beyond(offsets, lengths, identity.size)
+        whole = int(np.flatnonzero(offsets != NO_CHUNK).max(initial=-1)) + 1
+        if whole < len(offsets):
+            offsets, lengths, note = offsets[:whole], lengths[:whole], f"ends in frame {whole}"
+        _check_counts(fd, stack.codec, offsets, lengths)
+    except BadData as exc:
+        return FileIndex(identity, f"{name}: {exc}")
+    note = f"{name} {note}" if note else ""
+    return FileIndex(identity, "", stack.codec, offsets.tobytes(), lengths.tobytes(), note=note)
 
 
 def _index(file: h5py.File, fd: int, wanted: bytes, identity: Identity) -> FileIndex:

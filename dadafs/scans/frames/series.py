@@ -142,7 +142,10 @@ class Series:
         counts: list[Count | None] = []
         for link in range(len(self.links)):
             index = self._index(link)
-            if isinstance(index, str) or self._misfit(index):
+            if isinstance(index, str):
+                counts.append(None)
+            elif misfit := self._misfit(index):
+                self._note(f"{self._name(link)} holds {misfit}")
                 counts.append(None)
             elif index.start is not None and index.start + index.frames > MAX_ANNOUNCED:
                 self._note(f"{self._name(link)} says that it begins at frame {index.start}")
@@ -216,6 +219,8 @@ class Series:
         if index.problem:
             self._note(index.problem)
             return index.problem
+        if index.note:
+            self._note(index.note)
         return index
 
     def _name(self, link: int) -> str:
