@@ -361,6 +361,26 @@ async def test_a_stopped_computer_delays_a_reader_by_seconds_at_most(
         assert len(computers[1].begun) > begun
 
 
+async def test_a_stopped_computer_leaves_and_then_answers(autojump_clock: MockClock) -> None:
+    """What the server forgot after 4 s goes on: its answer is that of nobody in the farm."""
+    computers = team(3)
+    stopped = computers[1]
+    async with serving(*computers) as farm:
+        await read(farm, range(30))
+        stopped.stop()
+        await read(farm, range(30, 60))
+        assert farm.computers()[stopped.name]["trouble"]
+        asked = stopped.pings
+        while stopped.pings == asked:  # noqa: ASYNC110  # a step of the mock clock
+            await trio.sleep(0.1)
+        farm.leave(stopped.name)
+        await read(farm, [60, 61, 62])
+        stopped.go_on()
+        await read(farm, range(63, 90))
+        assert stopped.pings == asked + 1
+        assert stopped.name not in farm.computers()
+
+
 async def test_computers_that_stop_together_and_the_one_that_is_left(
     autojump_clock: MockClock,
 ) -> None:

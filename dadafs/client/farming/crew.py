@@ -339,11 +339,11 @@ class Crew:
             while member.trouble and not member.gone:
                 self.dispatch()
                 await trio.sleep(member.pause)
-                if await self._ping(member, PING_S):
+                if not await self._ping(member, PING_S):
+                    member.longer_pause()
+                elif not member.gone:  # it may have left meanwhile, and another have its name
                     self._rendezvous.take_back(member.name)
                     member.trouble = False
-                else:
-                    member.longer_pause()
         finally:
             member.examined = False
         if member.gone:
