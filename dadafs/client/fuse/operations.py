@@ -15,10 +15,12 @@ import pyfuse3
 from dadafs.client.fuse.boundary import boundary
 from dadafs.client.fuse.demand import PAGE_BYTES, Demand
 from dadafs.client.fuse.inodes import InodeTable
-from dadafs.client.tree.namespace import Item, Namespace
+from dadafs.client.tree.items import Item
+from dadafs.client.tree.namespace import Namespace
 from dadafs.client.upstream.files import VirtualFile
 from dadafs.errors import NoSuchPath, Stale
 from dadafs.scans.model import Attributes
+from dadafs.scans.names import join
 
 ATTRIBUTES_S = 1.0  # how long the kernel may answer stat itself; a warm stat takes 2 us, not 140
 KIND_BITS = {"directory": stat.S_IFDIR, "file": stat.S_IFREG, "symlink": stat.S_IFLNK}
@@ -220,7 +222,7 @@ def child(parent: bytes, name: bytes) -> bytes:
     """The path of a name in a directory. NoSuchPath for a name no tree has."""
     if b"/" in name or b"\0" in name:
         raise NoSuchPath(f"{name!r} is no name")
-    return parent + b"/" + name if parent else name
+    return join(parent, name)
 
 
 def entry(number: int, item: Item) -> pyfuse3.EntryAttributes:

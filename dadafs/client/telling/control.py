@@ -9,7 +9,8 @@ from dadafs.client.telling.auditing import Auditor
 from dadafs.client.telling.explaining import explain_or_refuse
 from dadafs.client.telling.status import Status
 from dadafs.client.tree.accounts import Accounts
-from dadafs.client.tree.namespace import Item, Namespace
+from dadafs.client.tree.items import Item
+from dadafs.client.tree.namespace import Namespace
 from dadafs.errors import NoSuchPath, UsageError
 from dadafs.rpc.calls import Request
 from dadafs.rpc.messages import (

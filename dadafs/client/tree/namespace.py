@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, overload
-
-from msgspec import structs
+from collections.abc import Sequence
+from dataclasses import replace
 
 from dadafs import paths
 from dadafs.cache.store import Store
 from dadafs.client.farming.farm import Farm
 from dadafs.client.tree import texts
 from dadafs.client.tree.accounts import ATTRIBUTES, Accounts
+from dadafs.client.tree.items import (
+    FrameListing,
+    Item,
+    directory_attributes,
+    raw_item,
+    raw_items,
+    result_attributes,
+    text_attributes,
+)
 from dadafs.client.tree.mapfile import CompositeFile, MapFile
+from dadafs.client.tree.own import OwnFiles, Texts
 from dadafs.client.tree.patternfile import PatternFile
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.tree.supplying import supplies_for
@@ -23,60 +30,15 @@ from dadafs.client.upstream.files import RawFiles, TextFile, VirtualFile
 from dadafs.client.upstream.link import Link
 from dadafs.client.upstream.locator import Locator
 from dadafs.corrections import Supplies
-from dadafs.errors import NoSuchPath, NoSuchScan
+from dadafs.errors import NoSuchScan
 from dadafs.paths import README, format_node
 from dadafs.requests import Result, concrete, extensions, grammar, raster
-from dadafs.scans.model import Attributes, Resolved, Scan
-from dadafs.scans.owners import common_mode
+from dadafs.scans.model import Resolved, Scan
+from dadafs.scans.names import join, split
 
 log = logging.getLogger(__name__)
 
-DIAGNOSIS = b".dadafs"
 PICTURES = ("png",)  # not listed: a file manager would make thumbnails, which computes
-DIRECTORY_BYTES = 4096  # what directories say of their size
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What is at a path."""
-
-    attributes: Attributes
-    identity: bytes
-    """Equal for all ways to write the same file's path; inode numbers are made of it."""
-    version: str = ""
-    """Of the content: when it is another, what was cached of it is wrong."""
-    live: bool = False
-    """A text that may be longer at the next look: neither it nor its size is to be cached."""
-
-
-Texts: TypeAlias = dict[bytes, Callable[[], Awaitable[str]]]
-
-
-class FrameListing(Sequence[tuple[bytes, Item]]):
-    """The entries of a directory of frames, made as they are looked at: there may be a million."""
-
-    def __init__(self, readme: Item, first: Item, request: paths.Request, scan: Scan) -> None:
-        self._readme = readme
-        self._first = first
-        self._request = request
-        self._scan = scan
-
-    def __len__(self) -> int:
-        return 1 + self._scan.frames
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[bytes, Item]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[bytes, Item]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[bytes, Item] | Sequence[tuple[bytes, Item]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index == 0:
-            return README.encode(), self._readme
-        if index >= len(self):
-            raise IndexError(index)
-        names = format_node(replace(self._request, frame=index - 1))
-        return names[-1], replace(self._first, identity=b"/".join((self._scan.path, *names)))
 
 
 class Namespace:
@@ -98,18 +60,16 @@ class Namespace:
         self._results = results
         self._raw_files = raw_files
         self._accounts = accounts
-        self._diagnosis = diagnosis
+        self._own = OwnFiles(link, diagnosis)
         self._grammar = grammar()
 
     async def item(self, path: bytes) -> Item:
         """What is at `path`. NoSuchPath, NotPermitted; never computes."""
-        if _first(path) == DIAGNOSIS:
-            return await self._diagnosis_item(path)
-        if path == README.encode():
-            return await self._root_readme_item()
+        if path in self._own:
+            return await self._own.item(path)
         found = await self._link.resolve(path)
         if found.kind != "scan":
-            return _raw_item(found.attributes, path)
+            return raw_item(found.attributes, path)
         if not found.rest:  # nothing of its content is asked: no need to open its files
             return Item(found.attributes, path)
         scan, node = await self._node(found)
@@ -117,43 +77,35 @@ class Namespace:
 
     async def children(self, path: bytes) -> Sequence[tuple[bytes, Item]]:
         """The entries of a directory; never computes."""
-        if path == DIAGNOSIS:
-            names = [DIAGNOSIS + b"/" + name for name in self._diagnosis]
-            return [(_last(name), await self._diagnosis_item(name)) for name in names]
+        if path in self._own:
+            return await self._own.children(path)
         found = await self._link.resolve(path)
         if found.kind == "scan":
             return await self._scan_children(path, found)
-        entries = [
-            (entry.name, _raw_item(entry.attributes, _join(path, entry.name)))
-            for entry in await self._link.list(path)
-        ]
+        entries = raw_items(path, await self._link.list(path))
         if path == b"":
-            own = (DIAGNOSIS, README.encode())
-            entries = [entry for entry in entries if entry[0] not in own]
-            entries += [(name, await self.item(name)) for name in own]
+            entries = [(name, item) for name, item in entries if name not in self._own]
+            entries += await self._own.children(path)
         return entries
 
     async def open(self, path: bytes) -> tuple[VirtualFile, Item]:
         """The file at `path`, open for reading."""
-        if _first(path) == DIAGNOSIS:
-            item = await self._diagnosis_item(path)
-            return TextFile((await self._diagnosis[_last(path)]()).encode()), item
-        if path == README.encode():
-            item = await self._root_readme_item()
-            return TextFile((await self._root_readme()).encode()), item
+        if path in self._own:
+            item = await self._own.item(path)
+            return TextFile(await self._own.text(path)), item
         found = await self._link.resolve(path)
         if found.kind != "scan":
-            item = _raw_item(found.attributes, path)
+            item = raw_item(found.attributes, path)
             return self._raw_files.open(path, item.attributes), item
         scan, node = await self._node(found)
         item = await self._scan_item(path, scan, node)
         match node:
             case paths.RawFile(name):
-                raw = _join(_parent(found.path), name)
+                raw = join(split(found.path)[0], name)
                 return self._raw_files.open(raw, item.attributes), item
             case paths.Request():
-                result = concrete(node, scan, await self._supplies(scan, node))
-                self._note_raster(path, result)
+                result = await self._result(scan, node)
+                _note_raster(path, result)
                 return self._result_file(path, result), item
             case _:
                 return TextFile(await self._text(scan, node)), item
@@ -169,7 +121,7 @@ class Namespace:
 
     async def result(self, path: bytes) -> Result | None:
         """What computing the file at `path` means; None where it is not a result."""
-        if _first(path) == DIAGNOSIS or path == README.encode():
+        if path in self._own:
             return None
         found = await self._link.resolve(path)
         if found.kind != "scan":
@@ -177,6 +129,9 @@ class Namespace:
         scan, node = await self._node(found)
         if not isinstance(node, paths.Request):
             return None
+        return await self._result(scan, node)
+
+    async def _result(self, scan: Scan, node: paths.Request) -> Result:
         return concrete(node, scan, await self._supplies(scan, node))
 
     async def _supplies(self, scan: Scan, node: paths.Request) -> Supplies:
@@ -203,23 +158,25 @@ class Namespace:
         version = scan.version
         match node:
             case paths.ScanDirectory() | paths.RawDirectory():
-                return Item(_directory(scan), path)
+                return Item(directory_attributes(scan), path)
             case paths.ResultDirectory():
                 if not scan.frames:
                     raise NoSuchScan(f"{os.fsdecode(scan.path)} cannot be analysed; see README.txt")
-                return Item(_directory(scan), path)
+                return Item(directory_attributes(scan), path)
             case paths.RawFile(name):
                 entry = await self._link.raw_file(scan.path, name)
-                return _raw_item(entry.attributes, identity)
+                return raw_item(entry.attributes, identity)
             case paths.Request():
                 supplies = await self._supplies(scan, node)
                 result = concrete(node, scan, supplies)
                 size = result.container.shell(result.content).size
-                return Item(_result(scan, supplies, size), identity, supplies.version(scan))
+                return Item(
+                    result_attributes(scan, supplies, size), identity, supplies.version(scan)
+                )
             case _:
                 text = await self._text(scan, node)
                 live = not isinstance(node, paths.ResultText)
-                return Item(_file(scan, len(text)), identity, version, live)
+                return Item(text_attributes(scan, len(text)), identity, version, live)
 
     async def _text(self, scan: Scan, node: paths.Node) -> bytes:
         match node:
@@ -230,8 +187,7 @@ class Namespace:
             case paths.ScanText():
                 return texts.scan_json(scan, await self._link.data_files(scan)).encode()
             case paths.ResultProgress(request):
-                result = concrete(request, scan, await self._supplies(scan, request))
-                standing = await self._accounts.standing(result)
+                standing = await self._accounts.standing(await self._result(scan, request))
                 return standing.line().encode() + b"\n"
             case paths.ResultAccount(request):
                 supplies = await self._supplies(scan, request)
@@ -245,11 +201,7 @@ class Namespace:
         names: list[str] = []
         match node:
             case paths.RawDirectory():
-                entries = await self._link.raw_files(scan.path)
-                return [
-                    (entry.name, _raw_item(entry.attributes, _join(path, entry.name)))
-                    for entry in entries
-                ]
+                return raw_items(path, await self._link.raw_files(scan.path))
             case paths.ScanDirectory():
                 names = [paths.README, paths.SCAN_JSON, paths.RAW]
                 names += list(self._grammar.analyses) if scan.frames else []
@@ -267,7 +219,7 @@ class Namespace:
         nodes = [
             (name.encode(), self._grammar.parse((*found.rest, name.encode()))) for name in names
         ]
-        return [(name, await self._scan_item(_join(path, name), scan, one)) for name, one in nodes]
+        return [(name, await self._scan_item(join(path, name), scan, one)) for name, one in nodes]
 
     def _result_names(
         self, scan: Scan, given: dict[str, paths.Value], kinds: Sequence[str]
@@ -281,79 +233,16 @@ class Namespace:
             names += [f"vert={vert}.{extension}" for extension in kinds]
         return names
 
-    async def _root_readme(self) -> str:
-        scans = (entry.name for entry in await self._link.list(b"") if entry.scan)
-        example = next(scans, None)
-        return texts.root_readme(None if example is None else os.fsdecode(example))
 
-    async def _root_readme_item(self) -> Item:
-        root = (await self._link.resolve(b"")).attributes
-        size = len((await self._root_readme()).encode())
-        attributes = replace_attributes(root, "file", size, root.mode & 0o444)
-        return Item(attributes, README.encode(), live=True)
-
-    async def _diagnosis_item(self, path: bytes) -> Item:
-        root = (await self._link.resolve(b"")).attributes
-        if path == DIAGNOSIS:
-            return Item(replace_attributes(root, "directory", DIRECTORY_BYTES, 0o555), path)
-        name = path[len(DIAGNOSIS) + 1 :]
-        if name not in self._diagnosis:
-            known = b", ".join(self._diagnosis).decode()
-            raise NoSuchPath(f".dadafs has no {os.fsdecode(name)!r}, it has {known}")
-        return Item(replace_attributes(root, "file", 0, 0o444), path, live=True)
-
-    def _note_raster(self, path: bytes, result: Result) -> None:
-        layout = result.layout
-        beyond = layout.first + layout.points - layout.frames
-        if beyond > 0 and not layout.flat:
-            log.warning(
-                "%s: a raster of %d points from frame %d on, the scan has %d frames: %d points NaN",
-                os.fsdecode(path),
-                layout.points,
-                layout.first,
-                layout.frames,
-                beyond,
-            )
-
-
-def replace_attributes(
-    of: Attributes, kind: Literal["directory", "file"], size: int, mode: int
-) -> Attributes:
-    """Owner and time of `of` for something else."""
-    return Attributes(kind, size, of.mtime_ns, mode, of.uid, of.gid, 0)
-
-
-def _raw_item(attributes: Attributes, identity: bytes) -> Item:
-    version = f"{attributes.size} {attributes.mtime_ns} {attributes.inode}"
-    return Item(attributes, identity, version)
-
-
-def _directory(scan: Scan) -> Attributes:
-    return replace_attributes(scan.attributes, "directory", DIRECTORY_BYTES, scan.attributes.mode)
-
-
-def _file(scan: Scan, size: int) -> Attributes:
-    return replace_attributes(scan.attributes, "file", size, scan.attributes.mode & 0o444)
-
-
-def _result(scan: Scan, supplies: Supplies, size: int) -> Attributes:
-    """As new as the newest of all that it is made of, and for who may read all of it."""
-    files = [scan.attributes, *supplies.sources()]
-    readable = replace_attributes(_file(scan, size), "file", size, common_mode(files) & 0o444)
-    return structs.replace(readable, mtime_ns=max(one.mtime_ns for one in files))
-
-
-def _first(path: bytes) -> bytes:
-    return path.split(b"/", 1)[0]
-
-
-def _last(path: bytes) -> bytes:
-    return path.rsplit(b"/", 1)[-1]
-
-
-def _parent(path: bytes) -> bytes:
-    return path.rsplit(b"/", 1)[0] if b"/" in path else b""
-
-
-def _join(path: bytes, name: bytes) -> bytes:
-    return path + b"/" + name if path else name
+def _note_raster(path: bytes, result: Result) -> None:
+    layout = result.layout
+    beyond = layout.first + layout.points - layout.frames
+    if beyond > 0 and not layout.flat:
+        log.warning(
+            "%s: a raster of %d points from frame %d on, the scan has %d frames: %d points NaN",
+            os.fsdecode(path),
+            layout.points,
+            layout.first,
+            layout.frames,
+            beyond,
+        )

@@ -38,6 +38,7 @@ from dadafs.scans.model import (
     Scan,
     SourceFile,
 )
+from dadafs.scans.names import join
 
 R = TypeVar("R")
 FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's own timeout too
@@ -107,7 +108,7 @@ class Link:
             entry = None if listing is None else listing.names.get(name)
             if entry is None or entry.attributes.kind == "symlink":
                 return None
-            at = here + b"/" + name if here else name
+            at = join(here, name)
             rest = tuple(parts[number + 1 :])
             if entry.scan:
                 return Resolved("scan", at, entry.attributes, rest)
