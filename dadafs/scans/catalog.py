@@ -160,14 +160,6 @@ class Catalog:
         """The files of a scan, for its `raw/`. NoSuchScan."""
         return tuple(self._entries(path, self._files(path)))
 
-    def raw_path(self, path: bytes, name: bytes) -> bytes:
-        """Where a scan's file of that name is in the raw tree. NoSuchPath."""
-        names = self._files(path).all
-        if name not in names:
-            near = instead(name, sorted(names))
-            raise NoSuchPath(f"{show(path)} has no raw file {show(name)}{near}")
-        return join(split(path)[0], name)
-
     def scan(self, path: bytes) -> Scan:
         """All there is to know about a scan. NoSuchScan."""
         return self._read(path, lambda known, state: self._describe(path, known, state))

@@ -133,7 +133,7 @@ def test_another_mount_has_the_same_inodes_and_times_and_computes_nothing(
         ("raster/sum/horz=13/region=10,10,9,9.npy", "beyond the raster"),
         ("raster/frames/000143.npy", "0 to 142"),
         ("raster/frames/seven.npy", "no frame number"),
-        ("raster/raw/raster_data_000009.h5", "no raw file"),
+        ("raster/raw/raster_data_000009.h5", "no raw file raster_data_000009.h5; did you mean"),
         ("raster_master.h5", "raster/raw/raster_master.h5"),
         (".dadafs/stat.json", "stats.json"),
     ],

@@ -32,7 +32,7 @@ from dadafs.client.upstream.locator import Locator
 from dadafs.corrections import Supplies
 from dadafs.errors import NoSuchScan
 from dadafs.paths import README, format_node
-from dadafs.requests import Result, concrete, extensions, grammar, raster
+from dadafs.requests import Result, concrete, extensions, grammar, raster, shell_of
 from dadafs.scans.model import Resolved, Scan
 from dadafs.scans.names import join, split
 
@@ -112,7 +112,7 @@ class Namespace:
 
     def _result_file(self, path: bytes, result: Result) -> ResultFile:
         name = os.fsdecode(path)
-        shell = result.container.shell(result.content)
+        shell = shell_of(result)
         kind = "frame" if result.analysis is None else result.analysis.result
         if kind == "pattern":
             return PatternFile(name, result, shell, self._farm, self._locator, self._results)
@@ -169,7 +169,7 @@ class Namespace:
             case paths.Request():
                 supplies = await self._supplies(scan, node)
                 result = concrete(node, scan, supplies)
-                size = result.container.shell(result.content).size
+                size = shell_of(result).size
                 return Item(
                     result_attributes(scan, supplies, size), identity, supplies.version(scan)
                 )

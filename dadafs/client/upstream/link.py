@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from dadafs.rpc.messages import (
     Resolve,
 )
 from dadafs.rpc.pool import Pool
+from dadafs.scans.directories import instead
 from dadafs.scans.model import (
     DataFile,
     Entry,
@@ -38,7 +38,7 @@ from dadafs.scans.model import (
     Scan,
     SourceFile,
 )
-from dadafs.scans.names import join
+from dadafs.scans.names import join, show
 
 R = TypeVar("R")
 FRESH_S = 1.0  # how long an answer about the raw tree is believed; the kernel's own timeout too
@@ -127,10 +127,11 @@ class Link:
 
     async def raw_file(self, path: bytes, name: bytes) -> Entry:
         """One of them. NoSuchPath."""
-        found = (await self._answer(ListRaw(path))).names.get(name)
-        if found is None:
-            raise NoSuchPath(f"{os.fsdecode(path)} has no raw file {os.fsdecode(name)!r}")
-        return found
+        names = (await self._answer(ListRaw(path))).names
+        if name not in names:
+            near = instead(name, sorted(names))
+            raise NoSuchPath(f"{show(path)} has no raw file {show(name)}{near}")
+        return names[name]
 
     async def files(self, scan: Scan) -> tuple[SourceFile, ...]:
         """The files that a scan is made of. Stale where it is of another version now."""

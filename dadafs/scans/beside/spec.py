@@ -13,7 +13,6 @@ from hashlib import blake2b
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from dadafs.cache.store import Store
 from dadafs.scans.beside.commands import Command, parse
@@ -202,8 +201,3 @@ def _command_or_none(fd: int, offset: int) -> Command | None:
         return _command(list(_header(fd, offset, ("#S",))))
     except ValueError:
         return None
-
-
-def numbers_of(index: SpecIndex) -> NDArray[np.int64]:
-    """The numbers of all scans, in the order of the file."""
-    return np.frombuffer(index.numbers, "<i8")
