@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from scanfiles import SHAPE, Clock, read_slice
 
 from analysis.codec import Codec
+from dadafs.cache.store import Store
 from dadafs.errors import BadData, NoSuchPath
 from dadafs.scans.catalog import Catalog
 from dadafs.scans.formats.decode import decode, decode_counts
 from dadafs.scans.formats.imagestacks import holds_several, is_series, read_stack
+from dadafs.scans.frames.index import FrameIndexer
 from dadafs.scans.model import NO_CHUNK
 from dadafs.scans.names import ScanFiles, group, with_number
 from dadafs.scans.tree import RawTree
@@ -435,6 +437,20 @@ def test_packed_stacks(root: Path, catalog: Catalog) -> None:
     )
     assert (scan.frames, scan.problems[0]) == (0, line)
     assert [entry.name for entry in catalog.list(b"")] == [b"r", b"s_0.tif.gz"]
+
+
+def test_index_is_remembered_by_identity(root: Path, tree: RawTree, store: Store) -> None:
+    path = root / "r.tif"
+    path.write_bytes(made.pages(counts(3)))
+    before = path.stat()
+    first = FrameIndexer(tree, store).index(b"r.tif", b"")
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert FrameIndexer(tree, store).index(b"r.tif", b"") == first
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    assert (
+        FrameIndexer(tree, store).index(b"r.tif", b"").problem == "r.tif: is not a whole TIF file"
+    )
 
 
 def test_file_that_becomes_a_stack_and_grows(root: Path, catalog: Catalog, clock: Clock) -> None:
