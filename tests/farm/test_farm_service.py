@@ -369,16 +369,16 @@ async def test_a_stopped_computer_leaves_and_then_answers(autojump_clock: MockCl
         await read(farm, range(30))
         stopped.stop()
         await read(farm, range(30, 60))
-        assert farm.computers()[stopped.name]["trouble"]
+        assert farm.crew.gauges()[stopped.name]["trouble"]
         asked = stopped.pings
         while stopped.pings == asked:  # noqa: ASYNC110  # a step of the mock clock
             await trio.sleep(0.1)
-        farm.leave(stopped.name)
+        farm.crew.leave(stopped.name)
         await read(farm, [60, 61, 62])
         stopped.go_on()
         await read(farm, range(63, 90))
         assert stopped.pings == asked + 1
-        assert stopped.name not in farm.computers()
+        assert stopped.name not in farm.crew.gauges()
 
 
 async def test_computers_that_stop_together_and_the_one_that_is_left(
