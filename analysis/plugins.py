@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
@@ -304,7 +305,9 @@ class PreparedPlugin:
         self._plan = plan
         self._healing = Healing(plan)
         covered = self._healing.covered
-        self._geometry = FrameGeometry(plan, covered if usable is None else covered & usable)
+        # Limits and healing need the beam centre: a function that does not is not told of it.
+        told = plan if plugin.needs_centre else replace(plan, cx=None, cy=None)
+        self._geometry = FrameGeometry(told, covered if usable is None else covered & usable)
         values = dict(plan.extra)
         numbers = [values.get(key, one.default) for key, one in plugin.parameters.items()]
         self._numbers = np.array(numbers, np.float64)
@@ -319,7 +322,7 @@ class PreparedPlugin:
             from analysis.kernels.visiting import Visiting  # loads numba
 
             self._packed = pack_selection(self._geometry.selected)
-            self._visiting = Visiting(plugin.visitor.visit, plan, self._numbers)
+            self._visiting = Visiting(plugin.visitor.visit, told, self._numbers)
 
     @property
     def value_shape(self) -> tuple[int, ...]:

@@ -141,6 +141,24 @@ def test_beam_centre_must_be_declared() -> None:
         _ = PluginReduction(SQUARE).prepare(small(cx=0.0, cy=0.0))._geometry.q
 
 
+def test_who_does_not_need_the_centre_is_not_told_it() -> None:
+    @frame_analysis(title="t", channels={"x": "px"})
+    def mean(frame: Any, geometry: Any, params: Any) -> Any:
+        assert geometry.cx is None
+        return (frame * np.arange(geometry.shape[1])).sum()
+
+    plain_twin = reduced(mean, small(cx=1.0, cy=0.0, rmax=9.0), FRAME)
+
+    @mean.fused()
+    def visit(totals, counts, dx, dy, params):  # type: ignore[no-untyped-def]
+        totals[0] += counts * dx
+
+    expected = [[2 + 6 + 12.0]]
+    assert plain_twin.tolist() == expected
+    assert reduced(mean, small(cx=1.0, cy=0.0, rmax=9.0), FRAME).tolist() == expected
+    assert reduced(mean, small(), FRAME).tolist() == expected
+
+
 def nothing(frame: Any, geometry: Any, params: Any) -> Any:
     return 0
 
