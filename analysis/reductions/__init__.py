@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.reductions.above import Above
 from analysis.reductions.base import Prepared, Reduction, Status
 from analysis.reductions.directions import Directions
-from analysis.reductions.frames import Frames
+from analysis.reductions.frames import Frames, Tiles
 from analysis.reductions.moments import Counts, Moments
 from analysis.reductions.patterns import Patterns
 from analysis.reductions.placed import Placed
@@ -21,6 +21,7 @@ _PASSES: tuple[Reduction, ...] = (
     Above(),
     Patterns(),
     Frames(),
+    Tiles(),
 )
 
 REDUCTIONS: dict[str, Reduction] = {reduction.name: reduction for reduction in _PASSES}

@@ -90,3 +90,18 @@ class Frames:
     def prepare(self, plan: Plan) -> PreparedFrame:
         """Nothing to build but the selection, and that only when binning."""
         return PreparedFrame(plan)
+
+
+class Tiles:
+    """The pass that reads a flat field, whose tiles lie in their file as frames do. Their numbers
+    are no counts: they are taken as they are stored."""
+
+    name = "tiles"
+    version = Frames.version
+    uses: frozenset[str] = frozenset()
+
+    def prepare(self, plan: Plan) -> PreparedFrame:
+        """Nothing to build. ValueError for a plan that bins."""
+        if plan.bin is not None:
+            raise ValueError("tiles are not binned")
+        return PreparedFrame(plan)

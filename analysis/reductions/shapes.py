@@ -19,7 +19,7 @@ def value_type(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return flat_values(plan)
     if plan.reduction in ("moments", "counts"):
         return (6 if plan.reduction == "moments" else 1,), np.dtype(np.uint64)
-    if plan.reduction == "frame":
+    if plan.reduction in ("frame", "tiles"):
         return frame_values(plan)
     if plan.reduction == "patterns":
         height, width = plan.shape if plan.roi is None else (plan.roi.h, plan.roi.w)

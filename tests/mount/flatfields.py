@@ -30,6 +30,16 @@ def give_flatfield(
     return factors.astype(np.float64)
 
 
+def damage_tile(made: ScanMade) -> None:
+    """Overwrite the middle of the first chunk of the flat field."""
+    assert made.master is not None
+    with h5py.File(made.master) as file:
+        info = file[PLACE].id.get_chunk_info(0)
+    with made.master.open("r+b") as raw:
+        raw.seek(info.byte_offset + info.size // 3)
+        raw.write(b"\xff" * (info.size // 2))
+
+
 def usable(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """The factors, 0 where they are of no use."""
     return np.where(np.isfinite(factors) & (factors > 0), factors, 0)

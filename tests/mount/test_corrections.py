@@ -13,7 +13,7 @@ import numpy as np
 import plain
 import pytest
 import tifffile
-from flatfields import PLACE, give_flatfield, usable
+from flatfields import PLACE, damage_tile, give_flatfield, usable
 from mounting import Site, load, until
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
@@ -495,9 +495,7 @@ def flat(shared: Site) -> Flat:
 def test_flat_field_of_patterns(shared: Site, flat: Flat) -> None:
     """What was counted is multiplied: exact, of the same pass as without."""
     counts = shared.load("flat/logged/sum/full.npy").astype(np.float64)
-    height, width = flat.scan.detector.shape
-    tiles = -(-height // 64) * -(-width // 64)
-    with shared.computing(frames=tiles):
+    with shared.computing(frames=0):
         found = shared.load("flat/logged/sum/flat=1.npy")
     products, valid = flat.products()
     some = valid.any(axis=0)
@@ -599,6 +597,18 @@ def test_products_are_verified_by_numpy(shared: Site, flat: Flat, path: str) -> 
     told = shared.run("verify", shared.mnt / f"flat/logged/{path}/flat=1.npy")
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.count("numpy    equal") == 1
+
+
+@pytest.mark.parametrize("name", ["darkfield", "average"])
+def test_a_flat_field_that_is_damaged_makes_no_numbers(shared: Site, name: str) -> None:
+    made, _ = with_flatfield(shared, f"damaged-{name}", chunks=(64, 64))
+    damage_tile(made)
+    base = f"flat/damaged-{name}/{name}"
+    with pytest.raises(OSError, match="Input/output error"):
+        shared.load(f"{base}/flat=1.npy")
+    line = f"flat field in flat/damaged-{name}_master.h5: tile 0 is corrupt"
+    assert any(line in one and base in one for one in shared.errors().splitlines())
+    assert shared.load(f"{base}/full.npy").size
 
 
 def test_the_flat_field_is_told(shared: Site, flat: Flat) -> None:

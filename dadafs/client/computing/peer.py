@@ -38,7 +38,7 @@ from dadafs.rpc.security import Credentials
 from dadafs.rpc.service import Answer, Handler, Service
 from dadafs.scans.formats.counts import counts_of
 from dadafs.scans.formats.decode import Decoder, decode, decode_counts
-from dadafs.scans.frames.flatfields import as_frames, as_stored, plane_of
+from dadafs.scans.frames.flatfields import TILES, as_frames, plane_of
 from dadafs.scans.frames.slices import LENGTH_BYTES, listed
 from dadafs.scans.model import ChunkRun, FrameSlice
 
@@ -46,7 +46,7 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 PREPARED_PLANS = 4  # a 4M mask with its tables takes 1 to 20 MB
-NOT_STORED = frozenset({"frame", "patterns"})
+NOT_STORED = frozenset({"frame", "patterns", TILES})
 """Passes whose values are not worth keeping: a frame is as fast to decode as to fetch, and patterns
 are kept when they are merged."""
 MAX_PATCH_FRAMES = 4096
@@ -161,7 +161,8 @@ class Peer:
         except PluginFailed as exc:
             raise ComputationFailed(f"plug-in {exc}") from exc
         self._counters["patches"] += 1
-        self._counters["frames"] += int(np.count_nonzero(work.status == Status.OK))
+        if plan.reduction != TILES:
+            self._counters["frames"] += int(np.count_nonzero(work.status == Status.OK))
         self._counters["corrupt_frames"] += int(np.count_nonzero(work.status == Status.CORRUPT))
         if keeps and not work.unreadable:
             self._results.put(key, encoded)
@@ -173,7 +174,7 @@ class Peer:
         self, plan: Plan, frames: FrameSlice, prepare: Callable[[], Prepared]
     ) -> Work:
         """All frames of a patch, part by part."""
-        decoder = decode if as_stored(plan) else decode_counts
+        decoder = decode if plan.reduction == TILES else decode_counts
         work = await self._in_thread(lambda: Work(prepare(), frames, decoder))
         for part in self._source.batches(frames):
             chunks = await self._source.gather(part)
@@ -250,7 +251,7 @@ def check(plan: Plan, frames: FrameSlice) -> None:
         raise ComputationFailed("a flat field that is not planned, or the other way round")
     end = frames.first
     for run in frames.runs:
-        taken = run.codec.dtype if as_stored(plan) else counts_of(run.codec)
+        taken = run.codec.dtype if plan.reduction == TILES else counts_of(run.codec)
         if (run.codec.shape, taken) != (plan.shape, plan.dtype):
             raise ComputationFailed("frames of another shape or dtype than planned")
         if len(run.offsets) != 2 * len(run.lengths) or len(run.lengths) % LENGTH_BYTES:

@@ -13,8 +13,8 @@ from dadafs.errors import ComputationFailed
 from dadafs.scans.frames.slices import LENGTH_BYTES
 from dadafs.scans.model import ChunkRun, FrameSlice
 
-AS_THEY_ARE = "frame"
-"""The pass that leaves frames as they were stored."""
+TILES = "tiles"
+"""The pass that leaves them as they are stored."""
 
 
 def as_frames(tiles: ChunkRun, shape: tuple[int, int]) -> tuple[Plan, FrameSlice]:
@@ -23,13 +23,8 @@ def as_frames(tiles: ChunkRun, shape: tuple[int, int]) -> tuple[Plan, FrameSlice
     count = len(tiles.lengths) // LENGTH_BYTES
     if count != -(-shape[0] // height) * -(-shape[1] // width):
         raise ComputationFailed("a flat field of another shape than the frames")
-    plan = Plan(AS_THEY_ARE, REDUCTIONS[AS_THEY_ARE].version, height, width, tiles.codec.dtype)
+    plan = Plan(TILES, REDUCTIONS[TILES].version, height, width, tiles.codec.dtype)
     return plan, FrameSlice(0, count, (tiles,))
-
-
-def as_stored(plan: Plan) -> bool:
-    """Whether a plan is one of these: it takes no counts, but numbers as they are stored."""
-    return np.dtype(plan.dtype).kind == "f" and plan.reduction == AS_THEY_ARE and plan.bin is None
 
 
 def plane_of(
