@@ -44,27 +44,11 @@ from dadafs.errors import NoSuchPath
 from dadafs.paths import FRAMES, Grammar, Request, Value, format_value
 from dadafs.planning import Layout
 from dadafs.provenance import of_analysis, of_frame
+from dadafs.rastering import RASTER_PARAMETERS, REGION, layout_of
 from dadafs.scans.model import ChunkRun, Scan
 
 FRAMES_PASS = "frame"
 MAX_NUMBERS = 1 << 34  # 137 GB: 10^6 profiles of 4096 bins and three channels
-MAX_POINTS = 10_000_000  # ten times the largest scans; a typo in horz= must not make a file of TBs
-ORDERS = ("raster", "snake")
-
-RASTER_PARAMETERS = {
-    parameter.name: parameter
-    for parameter in (
-        Parameter("horz", "int", 1, MAX_POINTS, "points", "points per line"),
-        Parameter("vert", "int", 1, MAX_POINTS, "lines", "lines"),
-        Parameter("first", "int", 0, None, "", "index of the frame of the first point"),
-        Parameter(
-            "order", "choice", None, None, "", "snake: every second line ran backwards", ORDERS
-        ),
-    )
-}
-REGION = Parameter(
-    "region", "roi", None, None, "points", "x,y,w,h: only the w points from x of the h lines from y"
-)
 FRAME_PARAMETERS = {name: PARAMETERS[name] for name in ("roi", "bin")} | VIEW_PARAMETERS
 
 
@@ -245,7 +229,7 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
     value_shape, value_dtype = value_type(plan)
     container = CONTAINERS[request.extension]
     channels = channels_shown(analysis, container) if chosen is None else (number,)
-    layout = _layout(values, scan, channels, _cell(analysis, value_shape))
+    layout = layout_of(values, scan, channels, _cell(analysis, value_shape))
     wheel = container.picture and chosen is None and analysis.name in WHEELS
     view = view_of(values, container, wheel=wheel)
     if view is not None and analysis.result == "pattern":
@@ -267,23 +251,6 @@ def _analysis(request: Request, scan: Scan, values: dict[str, Value], supplies: 
         correction,
         tuple(facts(values, scan, supplies, correction)),
     )
-
-
-def _layout(
-    values: dict[str, Value], scan: Scan, channels: tuple[int, ...], cell: tuple[int, ...]
-) -> Layout:
-    horz, vert, snake = raster(values, scan)
-    first = _first(values, scan)
-    if first >= scan.frames:
-        raise NoSuchPath(f"first={first}: the scan has {scan.frames} frames")
-    region = values.get("region")
-    assert region is None or isinstance(region, Roi)
-    if region is not None and (region.x + region.w > horz or region.y + region.h > vert):
-        raise NoSuchPath(
-            f"region={format_value(region)} reaches beyond the raster"
-            f" ({horz} points per line, {vert} lines){_withheld_raster(values, scan)}"
-        )
-    return Layout(scan.frames, horz, vert, first, snake, channels, cell, region=region)
 
 
 def _cell(analysis: Analysis, value_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -323,43 +290,6 @@ def _because(settings: Settings, scan: Scan) -> str:
     return "".join(f" ({reason})" for reason in dict.fromkeys(reasons) if reason)
 
 
-def _withheld_raster(values: Mapping[str, Value], scan: Scan) -> str:
-    """Why the scan's own raster is not known, where the path gives none."""
-    reason = scan.withheld.get("raster", "")
-    return f" ({reason})" if reason and not {"horz", "vert"} & values.keys() else ""
-
-
-def _first(values: Mapping[str, Value], scan: Scan) -> int:
-    """The frame of the first point: as asked, else as recorded."""
-    first = _int(values, "first")
-    if first is None:
-        first = scan.raster.first if scan.raster is not None else 0
-    return first
-
-
-def raster(values: Mapping[str, Value], scan: Scan) -> tuple[int, int, bool]:
-    """Points per line, lines, snake: as asked, else as recorded, else one line of all frames.
-
-    Given only one of horz and vert, the other one is what holds the rest of the frames.
-    """
-    horz, vert = _int(values, "horz"), _int(values, "vert")
-    first = _first(values, scan)
-    rest = max(scan.frames - first, 1)
-    known = scan.raster
-    if horz is None and vert is None:
-        horz, vert = (known.horz, known.vert) if known is not None else (rest, 1)
-    elif horz is None:
-        assert vert is not None
-        horz = -(-rest // vert)
-    elif vert is None:
-        vert = -(-rest // horz)
-    assert vert is not None
-    if horz * vert > MAX_POINTS:
-        raise NoSuchPath(f"{horz} x {vert} points are more than {MAX_POINTS}")
-    order = values.get("order", known.order if known is not None else "raster")
-    return horz, vert, order == "snake"
-
-
 def _settings(
     values: Mapping[str, Value], scan: Scan | None = None, analysis: Analysis | None = None
 ) -> Settings:
@@ -385,9 +315,3 @@ def _window(roi: Roi | None, scan: Scan) -> tuple[int, int]:
 def _number(value: Value) -> float:
     assert isinstance(value, int | float)
     return float(value)
-
-
-def _int(values: Mapping[str, Value], name: str) -> int | None:
-    value = values.get(name)
-    assert value is None or isinstance(value, int)
-    return value

@@ -32,7 +32,8 @@ from dadafs.client.upstream.locator import Locator
 from dadafs.corrections import Supplies
 from dadafs.errors import NoSuchScan
 from dadafs.paths import README, format_node
-from dadafs.requests import Result, concrete, extensions, grammar, raster, shell_of
+from dadafs.rastering import raster
+from dadafs.requests import Result, concrete, extensions, grammar, shell_of
 from dadafs.scans.model import Resolved, Scan
 from dadafs.scans.names import join, split
 

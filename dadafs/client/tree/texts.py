@@ -14,7 +14,8 @@ from analysis.parameters import Parameter
 from dadafs.containers import CONTAINERS
 from dadafs.contents import WHEELS
 from dadafs.paths import FRAMES
-from dadafs.requests import FRAME_PARAMETERS, parameters_of, raster
+from dadafs.rastering import raster
+from dadafs.requests import FRAME_PARAMETERS, parameters_of
 from dadafs.scans.model import DataFile, Scan
 
 _CONTAINER_LIST = ", ".join(CONTAINERS)

@@ -9,7 +9,7 @@ import msgspec
 
 from dadafs.scans.model import Axis
 
-MAX_POINTS = 10_000_000  # of a raster: ten times the largest scans
+MAX_POINTS = 10_000_000  # ten times the largest scans; a typo must not make a file of TBs
 MAX_WORDS = 64
 MESHES = frozenset({"mesh", "amesh", "dmesh", "cmesh", "acmesh", "dcmesh", "cdmesh"})
 LINES = {
