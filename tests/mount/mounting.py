@@ -193,8 +193,8 @@ def done(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> by
 
 def contents(path: Path) -> bytes:
     """All of a file, which is as long as it says."""
-    size = path.stat().st_size
     with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
         data = b"".join(iter(lambda: file.read(1 << 20), b""))
     assert len(data) == size, path
     return data
