@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,6 +24,12 @@ class Patch:
     """Index of the first frame."""
     count: int
     """Number of frames; less than the patch size only at the end of a scan."""
+
+
+def frames_in(patches: Sequence[Patch]) -> NDArray[np.int64]:
+    """The number of every frame of some patches, patch after patch."""
+    runs = [np.arange(one.first, one.first + one.count) for one in patches]
+    return np.concatenate(runs) if runs else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)

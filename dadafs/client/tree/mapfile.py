@@ -17,13 +17,14 @@ from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.upstream.once import Once
 from dadafs.containers.base import UNUSED
 from dadafs.corrections import Background, Chosen, Correction
-from dadafs.errors import BadData, Stale
+from dadafs.errors import BadData
 from dadafs.planning import (
     NO_FRAME,
     PATCH_FRAMES,
     Layout,
     Patch,
     Piece,
+    frames_in,
     piece,
     piece_of,
     stitch,
@@ -65,12 +66,8 @@ class MapFile(ResultFile):
 
     async def _numbers(self, start: int, stop: int) -> NDArray[Any]:
         need, wanted = await self._needs(start, stop)
-        try:
-            background = await self._background()
-            values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
-        except Stale:
-            self._forget()
-            raise
+        background = await self._background()
+        values = cast(list[PatchValues], await self._values(wanted))
         finished, status = [], []
         at_once = self._patches_in(FINISHED_BYTES)
         for begin in range(0, max(len(values), 1), at_once):
@@ -96,12 +93,8 @@ class MapFile(ResultFile):
         at_once = self._patches_in(SLICE_BYTES)
         for begin in range(0, len(patches), at_once):
             batch = patches[begin : begin + at_once]
-            try:
-                wanted = await self._wanted(self._chosen[number].scan, batch)
-                values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
-            except Stale:
-                self._forget()
-                raise
+            wanted = await self._wanted(self._chosen[number].scan, batch)
+            values = cast(list[PatchValues], await self._values(wanted))
             self._see(number, batch, np.concatenate([one.status for one in values]))
         return self._known[number][start:stop]
 
@@ -242,7 +235,7 @@ class MapFile(ResultFile):
         for begin in range(0, len(patches), at_once):
             batch = patches[begin : begin + at_once]
             wanted = await self._wanted(background.scan, batch)
-            values = cast(list[PatchValues], await self._farm.values(self._job, wanted))
+            values = cast(list[PatchValues], await self._values(wanted))
             raw, status = joined(values, self._result.value_shape, self._result.value_dtype)
             self._see(1, batch, status)
             frames = frames_in(batch)
@@ -290,12 +283,6 @@ class CompositeFile(MapFile):
         layout = self._result.layout
         line = layout.window[2] * layout.cell_size
         return start // line * line, -(-stop // line) * line
-
-
-def frames_in(patches: list[Patch]) -> NDArray[np.int64]:
-    """The number of every frame of some patches, patch after patch."""
-    runs = [np.arange(one.first, one.first + one.count) for one in patches]
-    return np.concatenate(runs) if runs else np.zeros(0, np.int64)
 
 
 def joined(

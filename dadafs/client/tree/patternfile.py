@@ -24,9 +24,9 @@ from dadafs.client.upstream.once import Once
 from dadafs.containers import Shell
 from dadafs.containers.base import UNUSED, FrameRun
 from dadafs.corrections import Chosen
-from dadafs.errors import BadData, Stale
+from dadafs.errors import BadData
 from dadafs.keys import patch_key, pattern_key
-from dadafs.planning import Patch, portions
+from dadafs.planning import Patch, frames_in, portions
 from dadafs.requests import Result
 from dadafs.scans.frames.flatfields import as_frames, plane_of
 
@@ -121,11 +121,7 @@ class PatternFile(ResultFile):
         wanted, tiles = self._flat_wanted(), self._result.flat_tiles
         if wanted is None or tiles is None:
             return None
-        try:
-            (values,) = await self._farm.values(self._job, [wanted])
-        except Stale:
-            self._forget()
-            raise
+        (values,) = await self._values([wanted])
         assert isinstance(values, PatchValues)
         return plane_of(tiles, values.status, values.values, self._result.plan.shape)
 
@@ -138,7 +134,7 @@ class PatternFile(ResultFile):
 
         async def add(number: int) -> None:
             async with limit:
-                (values,) = await self._farm.values(self._job, [plan.wanted[number]])
+                (values,) = await self._values([plan.wanted[number]])
                 assert isinstance(values, PatternValues)
                 status[number] = values.status[plan.chosen_of(number)]
                 async with merging:
@@ -149,10 +145,7 @@ class PatternFile(ResultFile):
                 for number in range(len(plan.wanted)):
                     nursery.start_soon(add, number)
         except ExceptionGroup as several:
-            error = _first(several)
-            if isinstance(error, Stale):
-                self._forget()
-            raise error from several
+            raise _first(several) from several
         merged = Merged(plan, np.concatenate([np.zeros(0, np.uint8), *status]), totals)
         await trio.to_thread.run_sync(self._keep, merged)
         return merged
@@ -227,14 +220,12 @@ class PatternPlan:
 
     def frames(self) -> NDArray[np.int64]:
         """The number of every frame, in order."""
-        runs = [np.arange(p.first, p.first + p.count) for runs in self.parts for p in runs]
-        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+        return frames_in([patch for runs in self.parts for patch in runs])
 
     def chosen_of(self, number: int) -> NDArray[np.int64]:
         """Where the frames of a portion stand between its first and its last."""
         runs = self.parts[number]
-        begin = runs[0].first
-        return np.concatenate([np.arange(p.first, p.first + p.count) - begin for p in runs])
+        return frames_in(runs) - runs[0].first
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 
 from analysis.reductions import Status
 from dadafs.client.farming.farm import Farm
-from dadafs.client.farming.tickets import Job, Wanted
+from dadafs.client.farming.tickets import Job, Values, Wanted
 from dadafs.client.upstream.locator import Locator
 from dadafs.client.upstream.once import Once
 from dadafs.containers import Items, Shell
 from dadafs.containers.base import Extract
 from dadafs.contents import is_settled
-from dadafs.errors import ComputationFailed
+from dadafs.errors import ComputationFailed, Stale
 from dadafs.keys import patch_key
 from dadafs.requests import Result, shell_of
 from dadafs.scans.model import FrameSlice, Scan
@@ -163,12 +164,17 @@ class ResultFile(ABC):
     def _want(self, frames: FrameSlice, *, per_frame: bool) -> Wanted:
         return want(self._result, self._digest, frames, per_frame=per_frame)
 
-    def _forget(self) -> None:
-        """Drop what is known of the scans whose frames this is made of: one has changed."""
-        self._locator.forget(self._result.scan)
-        correction = self._result.correction
-        if correction is not None and correction.background is not None:
-            self._locator.forget(correction.background.scan)
+    async def _values(self, wanted: Sequence[Wanted]) -> list[Values]:
+        """The values of patches or portions. Stale when a scan whose frames this is made of has
+        changed; then what is known of them is dropped."""
+        try:
+            return await self._farm.values(self._job, wanted)
+        except Stale:
+            self._locator.forget(self._result.scan)
+            correction = self._result.correction
+            if correction is not None and correction.background is not None:
+                self._locator.forget(correction.background.scan)
+            raise
 
     def _report(
         self,
