@@ -143,8 +143,7 @@ def _compiled() -> Finding:
     beside = Path(analysis.__path__[0]) / "kernels"
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     for place in [Path(chosen)] if chosen else [beside, home]:
-        above = next(one for one in (place, *place.parents) if one.exists())
-        if os.access(above, os.W_OK):
+        if os.access(_existing(place), os.W_OK):
             return Finding("compiled code", "ok", f"is kept in {place}")
     told = f"{chosen or beside} is not writable: every start compiles for half a minute"
     return Finding("compiled code", "WRONG", f"{told}; set NUMBA_CACHE_DIR")
@@ -190,7 +189,7 @@ def _disk() -> Finding:
     from dadafs.config import caches
 
     place = caches()
-    above = next(one for one in (place, *place.parents) if one.exists())
+    above = _existing(place)
     about = os.statvfs(above)
     free = about.f_bavail * about.f_frsize
     used = sum((one / "data.mdb").stat().st_blocks * 512 for one in stores(place))
@@ -202,12 +201,17 @@ def _disk() -> Finding:
     return Finding("caches", "ok", told)
 
 
+def _existing(place: Path) -> Path:
+    """It, or the nearest directory above it that is there."""
+    return next(one for one in (place, *place.parents) if one.exists())
+
+
 def _mounts() -> Iterator[Finding]:
     from dadafs.client.asking.asking import ask
-    from dadafs.client.mounting.mountpoint import mounts
+    from dadafs.client.mounting.mountpoint import by_mountpoint
     from dadafs.rpc.messages import AskReport
 
-    found = list(dict.fromkeys(mount.mountpoint for mount in mounts()))
+    found = list(by_mountpoint())
     if not found:
         yield Finding("mounts", "ok", "there is none")
     for mountpoint in found[:MOUNTS_SHOWN]:

@@ -96,14 +96,14 @@ def absolute(path: str | Path) -> Path:
 
 def chosen_mount(mountpoint: Path | None) -> Path:
     """The mount that is meant: the one named, else the only one. UsageError."""
-    from dadafs.client.mounting.mountpoint import mount_at, mounts
+    from dadafs.client.mounting.mountpoint import by_mountpoint, mount_at
 
     if mountpoint is not None:
         mounted = mount_at(Path(os.path.abspath(mountpoint)))
         if mounted is None:
             raise UsageError(f"{mountpoint} is not a dadafs mount")
         return mounted.mountpoint
-    found = [mount.mountpoint for mount in mounts()]
+    found = list(by_mountpoint())
     if len(found) != 1:
         names = ", ".join(map(str, found[:20])) or "there is none"
         raise UsageError(f"say which mount: {names}")

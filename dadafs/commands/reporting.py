@@ -40,12 +40,12 @@ def add(commands: Commands) -> None:
 
 
 def _bugreport(options: argparse.Namespace) -> int:
-    from dadafs.client.mounting.mountpoint import mounts
+    from dadafs.client.mounting.mountpoint import by_mountpoint
 
     if options.mountpoint is not None:
         chosen = [chosen_mount(options.mountpoint)]
     else:
-        chosen = list(dict.fromkeys(mount.mountpoint for mount in mounts()))[:MOUNTS_SHOWN]
+        chosen = list(by_mountpoint())[:MOUNTS_SHOWN]
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"dadafs-{socket.gethostname()}-{stamp}"
     output = options.output or Path(f"{name}.tar.gz")

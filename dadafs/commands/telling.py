@@ -89,23 +89,20 @@ def _of_mount(parser: argparse.ArgumentParser) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     from dadafs.client.asking.asking import ask
-    from dadafs.client.mounting.mountpoint import mounts
+    from dadafs.client.mounting.mountpoint import by_mountpoint
     from dadafs.commands.showing import status_text
     from dadafs.rpc.messages import AskStatus
 
     if options.json:
         print(ask(chosen_mount(options.mountpoint), AskStatus(), SOON_S), end="")
         return DONE
-    if options.mountpoint is None:
-        chosen = list(dict.fromkeys(mount.mountpoint for mount in mounts()))
-    else:
-        chosen = [chosen_mount(options.mountpoint)]
+    known = by_mountpoint()
+    chosen = [chosen_mount(options.mountpoint)] if options.mountpoint is not None else list(known)
     if not chosen:
         print("nothing is mounted; `dadafs mount RAW MNT` does")
-    sources = {mount.mountpoint: mount.source for mount in mounts()}
     code = DONE
     for mountpoint in chosen:
-        print(f"{mountpoint}  {sources.get(mountpoint, '')}")
+        print(f"{mountpoint}  {known[mountpoint].source if mountpoint in known else ''}")
         try:
             print(status_text(json.loads(ask(mountpoint, AskStatus(), SOON_S))), end="")
         except Unreachable as exc:

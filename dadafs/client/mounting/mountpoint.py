@@ -50,6 +50,11 @@ def mounts() -> list[Mounted]:
     return _mounts_in(MOUNT_TABLE)
 
 
+def by_mountpoint() -> dict[Path, Mounted]:
+    """All of them by where they are; of several at one place, the last, which hides the others."""
+    return {mount.mountpoint: mount for mount in mounts()}
+
+
 def _mounts_in(path: str) -> list[Mounted]:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         lines = [line.rstrip("\n").split(" ") for line in table]  # only these are escaped in names
@@ -65,13 +70,13 @@ def _mounts_in(path: str) -> list[Mounted]:
 
 def mount_at(mountpoint: Path) -> Mounted | None:
     """The dadafs mount at exactly this path, the topmost one; None if there is none."""
-    made = {mount.mountpoint: mount for mount in mounts()}
+    made = by_mountpoint()
     return next((made[way] for way in _ways_to(mountpoint) if way in made), None)
 
 
 def mount_above(path: Path) -> Mounted | None:
     """The dadafs mount that holds `path`."""
-    made = {mount.mountpoint: mount for mount in mounts()}
+    made = by_mountpoint()
     above = (made[up] for way in _ways_to(path) for up in (way, *way.parents) if up in made)
     return next(above, None)
 

@@ -7,7 +7,7 @@ import os
 from dadafs.client.tree.accounts import Accounts, Cost
 from dadafs.client.tree.namespace import Namespace
 from dadafs.errors import DadaError, NoSuchPath
-from dadafs.requests import Result
+from dadafs.requests import Result, shell_of
 
 
 async def explain(namespace: Namespace, accounts: Accounts, path: bytes) -> str:
@@ -23,7 +23,6 @@ async def explain(namespace: Namespace, accounts: Accounts, path: bytes) -> str:
 
 def _result(shown: str, result: Result, cost: Cost) -> str:
     scan, layout, content = result.scan, result.layout, result.content
-    shell = result.container.shell(content)
     what = content.title
     if result.analysis is not None:
         what = f"{result.analysis.name}, {what}: {result.analysis.definition}"
@@ -39,7 +38,7 @@ def _result(shown: str, result: Result, cost: Cost) -> str:
         lines.append(f"  raster    {layout.horz} points x {layout.vert} lines from {layout.first}")
     for fact in result.corrected:
         lines.append(f"  correct   {fact.name} = {fact.value} ({fact.source})")
-    lines.append(f"  file      {shell.size} bytes, {result.container.extension}")
+    lines.append(f"  file      {shell_of(result).size} bytes, {result.container.extension}")
     lines += [f"  problem   {problem}" for problem in scan.problems]
     lines += _work(cost)
     return "\n".join(lines) + "\n"
