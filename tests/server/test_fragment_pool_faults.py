@@ -277,10 +277,12 @@ for round in range(int(sys.argv[3])):
         pool = FragmentPool(Path(sys.argv[2]), 60 * 70_000, keep_free=0.0)
         for number in range(10**9):
             put(pool, number % 100, 60_000 + number % 100)
-            os.write(writing, b".")
+            os.write(writing, b"w" if pool.counters.get("written") else b".")
     for _ in range(3 + 7 * round % 40):
         os.read(reading, 1)
     time.sleep(round % 5 * 0.02)
+    while round % 5 == 4 and os.read(reading, 1) != b"w":
+        pass  # on a busy machine nothing may be written in any time
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(reading)
