@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -21,13 +21,17 @@ log = logging.getLogger(__name__)
 
 MAX_READERS = 512
 LOCK_BYTES = 64 * (MAX_READERS + 2)  # of lock.mdb, as LMDB makes it
-FULL, LOWERED = 0.8, 0.7  # of the map: above the one, the oldest values go down to the other
+FULL = 0.8  # of the map: above, the oldest values go, twice as much as comes
 LARGEST = 0.04  # of the map, for one value
-PENDING = 0.05  # of the map: one transaction must fit in what is left above FULL
+PENDING = 0.05  # of the map
+TOUCHED = 0.04  # of the map, in pages, by one transaction: what is free after it only the next but
+# one may use, so that some of them have to fit in what is left above FULL
+PAGES_EACH = 2  # that a value touches: keys are digests, so each lies in a leaf of its own
 WRITE_EVERY_S = 0.5  # each transaction ends with a wait for the disk, so values are batched
 BATCH_BYTES = 4 << 20  # written without waiting
 PENDING_BYTES = 64 << 20  # where the disk is slower than what comes, more is dropped
 HEADS_AT_ONCE = 256  # under one lock: a millisecond
+PAGE_BYTES = 4096
 SUM_BYTES = 8
 AGE_BYTES = 8
 UNREADABLE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError)
@@ -191,9 +195,10 @@ class Store:
         assert self._opened is not None
         try:
             self._check_whole(self._opened[0])
-            self._make_room(*self._opened)
-            self._insert(*self._opened, pairs)
-            self._count("written", len(pairs))
+            for part in portions(pairs, self._touches()):
+                self._make_room(*self._opened, sum(map(len, part.values())))
+                self._insert(*self._opened, part)
+                self._count("written", len(part))
         except lmdb.MapFullError as exc:
             self._failed("full", exc)
             self._make_empty(*self._opened)
@@ -211,27 +216,46 @@ class Store:
                 transaction.put(key, stamp + value_sum(key, value) + value, db=values)
                 transaction.put(stamp, key, db=ages, append=True)
 
-    def _make_room(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
-        """Drop the oldest values of a map that is nearly full, in a transaction of its own: pages
-        are free only when that is written."""
-        page = environment.stat()["psize"]
+    def _touches(self) -> int:
+        """How many pages one transaction may touch."""
+        return int(TOUCHED * self._map_bytes) // PAGE_BYTES
+
+    def _make_room(
+        self, environment: lmdb.Environment, values: Any, ages: Any, coming_bytes: int
+    ) -> None:
+        """Drop the oldest values of a map that is nearly full: twice as much as comes, since a page
+        is free only when little is left on it."""
         with environment.begin() as transaction:
-            used = _pages(transaction.stat(values)) * page
-        if used <= FULL * self._map_bytes:
+            used = _pages(transaction.stat(values)) + _pages(transaction.stat(ages))
+        if used * environment.stat()["psize"] <= FULL * self._map_bytes:
             return
-        excess = used - LOWERED * self._map_bytes
-        dropped = 0
+        excess, most = 2 * coming_bytes, max(1, self._touches() // PAGES_EACH)
+        while excess > 0:
+            dropped, freed = self._drop_oldest(environment, values, ages, excess, most)
+            self._count("evicted", dropped)
+            excess -= freed
+            if not freed:
+                break
+
+    def _drop_oldest(
+        self, environment: lmdb.Environment, values: Any, ages: Any, excess: int, most: int
+    ) -> tuple[int, int]:
+        """Drop so many bytes, of at most so many keys, in one transaction; what was dropped: values
+        and bytes of them and of records of age."""
+        dropped = freed = 0
         with environment.begin(write=True) as transaction, transaction.cursor(ages) as cursor:
             found = cursor.first()
-            while found and excess > 0:
+            while found and freed < excess and most > 0:
                 stamp, key = cursor.item()
                 stored = transaction.get(key, db=values)
                 if stored is not None and stored[:AGE_BYTES] == stamp:
-                    excess -= len(stored) + 2 * len(key)
+                    freed += len(stored) + len(key)
                     transaction.delete(key, db=values)
                     dropped += 1
+                freed += len(stamp) + len(key)
+                most -= 1
                 found = cursor.delete()
-        self._count("evicted", dropped)
+        return dropped, freed
 
     def _make_empty(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
         """Drop all values of a map that is full in spite of everything."""
@@ -301,6 +325,22 @@ def _take_lock_blocks(path: Path) -> None:
     """Have all of the lock's blocks on the disk. OSError where that is full."""
     with open(path, "ab") as lock:
         os.posix_fallocate(lock.fileno(), 0, os.fstat(lock.fileno()).st_size or LOCK_BYTES)
+
+
+def portions(pairs: dict[bytes, bytes], pages: int) -> Iterator[dict[bytes, bytes]]:
+    """The same pairs in parts, in order, each of which touches so many pages or is just one pair.
+    Pure."""
+    part: dict[bytes, bytes] = {}
+    touched = 0
+    for key, value in pairs.items():
+        more = PAGES_EACH + len(value) // PAGE_BYTES
+        if part and touched + more > pages:
+            yield part
+            part, touched = {}, 0
+        part[key] = value
+        touched += more
+    if part:
+        yield part
 
 
 def _pages(about: Any) -> int:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,32 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     store.flush()
     assert store.get(key(123)) == key(123) * 20
     store.close()
+
+
+@pytest.mark.parametrize("size", [600, 3000])
+def test_full_store_drops_the_oldest_of_keys_in_no_order(tmp_path: Path, size: int) -> None:
+    """Keys are digests: values that come or go together lie far apart, a page each."""
+    keys = [blake2b(key(number), digest_size=32).digest() for number in range(3 * MAP // size)]
+    store = opened(tmp_path / "i")
+    for number, one in enumerate(keys):
+        store.put(one, bytes([number % 256]) * size)
+        if number % (MAP // 30 // size) == 0:
+            store.flush()
+    store.flush()
+    counters = store.counters
+    assert counters["evicted"] > len(keys) / 3
+    assert not {"emptied", "full", "write_errors", "dropped"} & set(counters)
+    store.close()
+    store = opened(tmp_path / "i")
+    kept = [number for number, one in enumerate(keys) if store.get(one) is not None]
+    assert kept == list(range(kept[0], len(keys)))
+    assert len(kept) * size > 0.15 * MAP  # half of a page is keys or free
+    store.close()
+
+
+def test_portions_touch_few_pages() -> None:
+    pairs = {key(number): bytes(size) for number, size in enumerate((10, 9000, 10, 10, 90000, 10))}
+    parts = list(module.portions(pairs, 7))
+    assert [len(part) for part in parts] == [2, 2, 1, 1]
+    assert list({k: v for part in parts for k, v in part.items()}.items()) == list(pairs.items())
+    assert list(module.portions({}, 7)) == []
