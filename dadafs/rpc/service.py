@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -185,7 +186,8 @@ class Service:
             stream = await self._credentials.accept(plain)
         except (trio.BrokenResourceError, trio.TooSlowError) as exc:
             cause = exc.__cause__ or exc
-            self._complain(_host(plain), f"{_host(plain)} refused, no certificate: {cause}")
+            if not isinstance(cause, ssl.SSLEOFError | ConnectionError):  # it went away
+                self._complain(_host(plain), f"{_host(plain)} refused, no certificate: {cause}")
             return None
         if not role_of(stream):
             self._complain(_host(plain), f"{_host(plain)} refused: its certificate has no role")

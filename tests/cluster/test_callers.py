@@ -490,6 +490,22 @@ def test_callers_that_go_in_the_middle(guarded: Daemon, authority: Path) -> None
     assert "Traceback" not in guarded.log()
 
 
+def test_callers_that_go_before_they_are_known(guarded: Daemon, authority: Path) -> None:
+    """What looks whether the port answers, or is killed while it shakes hands, is no intruder."""
+    hello, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl._create_unverified_context().wrap_bio(hello, out).do_handshake()
+    said = out.read()
+    before = guarded.log()
+    with answered(guarded.port, authority / "client"):
+        for linger in (b"\0" * 8, b"\1\0\0\0\0\0\0\0"):
+            for at in (0, 3, 100, len(said)):
+                with connected(guarded.port) as sock:
+                    sock.sendall(said[:at])
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    assert guarded.log() == before
+
+
 def refused(*words: str | Path) -> str:
     """The one line of a daemon that does not begin."""
     done = subprocess.run(
