@@ -14,8 +14,8 @@ from analysis.reductions import Status
 from dadafs.cache.values import PatchValues
 from dadafs.client.farming.tickets import Wanted
 from dadafs.client.tree.resultfile import ResultFile
+from dadafs.client.tree.seen import SeenFrames
 from dadafs.client.upstream.once import Once
-from dadafs.containers.base import UNUSED
 from dadafs.corrections import Background, Chosen, Correction
 from dadafs.errors import BadData
 from dadafs.planning import (
@@ -35,8 +35,6 @@ SLICE_BYTES = 48 << 20  # of values on the way: those of a map of 10^6 points by
 FINISHED_BYTES = 4 << 20  # of values made quantities at a time: 15 ms of the dearest, symmetry
 BACKGROUND_BYTES = 64 << 20  # of values that are averaged at a time
 
-UNSEEN = 254  # of a frame that nobody has asked for
-
 
 class MapFile(ResultFile):
     """A result whose array has a cell for each point: a number, a profile, or a frame."""
@@ -48,14 +46,10 @@ class MapFile(ResultFile):
     _subtrahend: NDArray[np.float64] | None = None
     """The mean parts of the background, when they are known."""
     _averaging: Once[None, NDArray[np.float64]]
-    _known: dict[int, NDArray[np.uint8]]
-    """What became of the frames of each run of the provenance, as far as it was seen; only of
-    those that were asked for."""
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)
         self._averaging = Once()
-        self._known = {}
 
     async def _has(self, start: int, stop: int) -> bool:
         correction = self._result.correction
@@ -83,48 +77,20 @@ class MapFile(ResultFile):
         return stitch(need, whole)
 
     async def _has_status(self, number: int, start: int, stop: int) -> bool:
-        patches = self._unseen(number, start, stop)
+        patches = self._seen.unseen(number, start, stop)
         wanted = await self._wanted(self._chosen[number].scan, patches) if patches else []
         return all(self._farm.at_hand(one) is not None for one in wanted)
 
     async def _status(self, number: int, start: int, stop: int) -> NDArray[np.uint8]:
         """Who reads all of a file has seen the frames with their numbers."""
-        patches = self._unseen(number, start, stop)
+        patches = self._seen.unseen(number, start, stop)
         at_once = self._patches_in(SLICE_BYTES)
         for begin in range(0, len(patches), at_once):
             batch = patches[begin : begin + at_once]
             wanted = await self._wanted(self._chosen[number].scan, batch)
             values = cast(list[PatchValues], await self._values(wanted))
-            self._see(number, batch, np.concatenate([one.status for one in values]))
-        return self._known[number][start:stop]
-
-    def _unseen(self, number: int, start: int, stop: int) -> list[Patch]:
-        """The patches of those frames that no read has come across."""
-        frames = start + np.flatnonzero(self._seen(number)[start:stop] == UNSEEN)
-        first = self._result.content.provenance.frames[number].first
-        return self._chosen[number].layout.patches_of(first + frames)
-
-    def _seen(self, number: int) -> NDArray[np.uint8]:
-        """What is known of the frames of a run."""
-        if number not in self._known:
-            run = self._result.content.provenance.frames[number]
-            layout = self._chosen[number].layout
-            frames = layout.frames_of(np.arange(layout.points, dtype=np.int64))
-            known = np.full(run.count, UNUSED, np.uint8)
-            known[frames[frames != NO_FRAME] - run.first] = UNSEEN
-            self._known[number] = known
-        return self._known[number]
-
-    def _see(self, number: int, patches: list[Patch], status: NDArray[np.uint8]) -> None:
-        """Note what became of the frames of some patches, for containers that tell it."""
-        if not self._shell.tail:
-            return
-        known = self._seen(number)
-        at = frames_in(patches) - self._result.content.provenance.frames[number].first
-        within = (at >= 0) & (at < len(known))
-        at, status = at[within], status[within]
-        used = known[at] != UNUSED
-        known[at[used]] = status[used]
+            self._seen.add(number, batch, np.concatenate([one.status for one in values]))
+        return self._seen.of(number)[start:stop]
 
     def _slice_numbers(self) -> int:
         """So many that the values they are made of take no more than SLICE_BYTES."""
@@ -192,6 +158,15 @@ class MapFile(ResultFile):
             finished = corrected(result.analysis.additive, parts, result.settings, background)
         finished[:, status != Status.OK] = np.nan
         return finished
+
+    def _see(self, number: int, patches: list[Patch], status: NDArray[np.uint8]) -> None:
+        """Note what became of the frames of some patches, for containers that tell it."""
+        if self._shell.tail:
+            self._seen.add(number, patches, status)
+
+    @cached_property
+    def _seen(self) -> SeenFrames:
+        return SeenFrames(self._chosen, self._result.content.provenance.frames)
 
     @cached_property
     def _chosen(self) -> list[Chosen]:
