@@ -61,9 +61,11 @@ def test_listing_opens_no_hdf5_file(
 
 
 def test_a_number_that_is_none_is_a_problem_of_the_scan(root: Path, catalog: Catalog) -> None:
-    write_scan(root, ntrigger=np.nan)
-    (problem,) = catalog.scan(b"scan42").problems
-    assert problem == "/entry/instrument/detector/detectorSpecific/ntrigger is nan"
+    write_scan(root, ntrigger=np.nan, count_time=0.0)
+    assert catalog.scan(b"scan42").problems == (
+        "/entry/instrument/detector/detectorSpecific/ntrigger is nan",
+        "/entry/instrument/detector/count_time is 0: never set",
+    )
 
 
 def test_attributes_of_a_scan_come_from_its_files(root: Path, catalog: Catalog) -> None:

@@ -20,6 +20,7 @@ INSTEAD = {
     "wavelength_nm": "wavelength_nm",
     "photon_energy_ev": "energy_kev",
     "pixel_m": "pixel_um",
+    "pixel_y_m": "pixel_um",
 }
 
 
@@ -32,16 +33,14 @@ class Quantities:
         self.sources: dict[str, str] = {}
         self.problems: list[str] = []
         self.withheld: dict[str, str] = {}
-        """The problem for which a value is not believed."""
+        """The problem for which a value is not believed that a user may give instead."""
 
     def refuse(self, key: str, line: str) -> None:
-        """Note why a value is not believed, and what would be instead; without a `key`, nothing
-        waits for it."""
+        """Note why a value is not believed, and what would be instead, if anything would."""
         if key in INSTEAD:
             line += f"; give {INSTEAD[key]} in geometry.toml"
-        self.problems.append(line)
-        if key:
             self.withheld[key] = line
+        self.problems.append(line)
 
     def number(self, path: bytes, key: str = "") -> tuple[float | None, str]:
         """A finite number and its unit in lower case; None where there is none."""
