@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ LARGEST = 0.04  # of the map, for one value
 PENDING = 0.05  # of the map
 TOUCHED = 0.04  # of the map, in pages, by one transaction: what is free after it only the next but
 # one may use, so that some of them have to fit in what is left above FULL
+DROPS = 8  # of so much, before a map counts as full
 PAGES_EACH = 2  # that a value touches: keys are digests, so each lies in a leaf of its own
 WRITE_EVERY_S = 0.5  # each transaction ends with a wait for the disk, so values are batched
 BATCH_BYTES = 4 << 20  # written without waiting
@@ -197,13 +198,29 @@ class Store:
             self._check_whole(self._opened[0])
             for part in portions(pairs, self._touches()):
                 self._make_room(*self._opened, sum(map(len, part.values())))
-                self._insert(*self._opened, part)
+                self._insert_somewhere(*self._opened, part)
                 self._count("written", len(part))
         except lmdb.MapFullError as exc:
             self._failed("full", exc)
             self._make_empty(*self._opened)
         except lmdb.Error as exc:
             self._failed("write_errors", exc)
+
+    def _insert_somewhere(
+        self, environment: lmdb.Environment, values: Any, ages: Any, pairs: dict[bytes, bytes]
+    ) -> None:
+        """Insert, and where what is free does not lie side by side, as a large value needs it, drop
+        more of the oldest: what came together mostly lies together."""
+        for _ in range(DROPS):
+            with suppress(lmdb.MapFullError):
+                return self._insert(environment, values, ages, pairs)
+            most = self._touches() // PAGES_EACH
+            dropped, _freed = self._drop_oldest(
+                environment, values, ages, int(TOUCHED * self._map_bytes), most
+            )
+            self._count("evicted", dropped)
+            self._count("scattered")
+        return self._insert(environment, values, ages, pairs)
 
     def _insert(
         self, environment: lmdb.Environment, values: Any, ages: Any, pairs: dict[bytes, bytes]

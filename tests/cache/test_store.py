@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,7 @@ def test_value_that_never_fits_is_not_kept(tmp_path: Path) -> None:
 
 def test_map_that_fills_up_unnoticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FULL", 9.0)
+    monkeypatch.setattr(module, "DROPS", 0)
     store = opened(tmp_path / "i")
     for number in range(12000):
         store.put(key(number), bytes([number % 256]) * 1000)
@@ -285,6 +287,27 @@ def test_full_store_drops_the_oldest_of_keys_in_no_order(tmp_path: Path, size: i
     kept = [number for number, one in enumerate(keys) if store.get(one) is not None]
     assert kept == list(range(kept[0], len(keys)))
     assert len(kept) * size > 0.15 * MAP  # half of a page is keys or free
+    store.close()
+
+
+def test_large_values_find_room_between_small_ones(tmp_path: Path) -> None:
+    """A value of twenty pages needs them side by side."""
+    chance = random.Random(1)
+    store = Store(tmp_path / "i", MAP // 2)
+    sizes: dict[bytes, int] = {}
+    while sum(sizes.values()) < 3 * MAP:
+        one = blake2b(key(len(sizes)), digest_size=32).digest()
+        sizes[one] = chance.choice((600, 3000, 3000, chance.randrange(20_000, 79_000)))
+        store.put(one, bytes(sizes[one]))
+        if store._pending_bytes > MAP // 64:
+            store.flush()
+    store.flush()
+    counters = store.counters
+    assert counters["scattered"] > 0
+    assert not {"emptied", "full", "write_errors", "dropped"} & set(counters)
+    kept = [number for number, one in enumerate(sizes) if store.get(one) == bytes(sizes[one])]
+    assert kept == list(range(kept[0], len(sizes)))
+    assert sum(list(sizes.values())[kept[0] :]) > 0.3 * MAP / 2
     store.close()
 
 
