@@ -76,6 +76,22 @@ def socket_of(stream: Stream) -> trio.socket.SocketType:
     return stream.transport_stream.socket
 
 
+def hang_up(stream: Stream) -> None:
+    """Close a connection at once, without a farewell."""
+    socket_of(stream).close()
+    let_go(stream)
+
+
+def let_go(stream: Stream) -> None:
+    """Free the memory of a stream that nobody uses any more.
+
+    trio's TLS stream refers to itself, so that what it encrypted last, a MiB of a fragment, would
+    stay until the next full garbage collection, which may be hours from now.
+    """
+    if isinstance(stream, trio.SSLStream):
+        vars(stream).clear()
+
+
 def tune(stream: Stream) -> None:
     """Let large payloads flow, and notice hosts that have vanished: trio's default low-water mark
     is for interactive use, and TCP's own patience is two hours."""

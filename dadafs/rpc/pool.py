@@ -10,7 +10,7 @@ import trio
 from dadafs.errors import ProtocolError, Unreachable
 from dadafs.rpc import framing
 from dadafs.rpc.calls import Request, decode_reply, encode_request
-from dadafs.rpc.framing import Limits, Message, Stream, socket_of
+from dadafs.rpc.framing import Limits, Message, Stream
 from dadafs.rpc.security import Credentials
 
 R = TypeVar("R")
@@ -126,16 +126,16 @@ class Pool:
             if whole and len(self._idle) < IDLE_CONNECTIONS:
                 self._idle.append(stream)
             else:
-                socket_of(stream).close()
+                framing.hang_up(stream)
         return message
 
     def _drop_ended(self) -> None:
         """Close the idle connections that the other side has closed."""
         for stream in framing.speaking(self._idle):
             self._idle.remove(stream)
-            socket_of(stream).close()
+            framing.hang_up(stream)
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
-            socket_of(self._idle.pop()).close()
+            framing.hang_up(self._idle.pop())

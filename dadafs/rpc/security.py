@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from dadafs.errors import UsageError
-from dadafs.rpc.framing import Stream, socket_of
+from dadafs.rpc.framing import Stream, hang_up, let_go, socket_of
 
 HANDSHAKE_S = 10.0
 ROLES = ("server", "peer", "client")
@@ -48,7 +48,7 @@ class Credentials:
         secure = await _shaken(trio.SSLStream(stream, self.calling))
         found = role_of(secure)
         if found != role:
-            stream.socket.close()
+            hang_up(secure)
             what = f"is for a {found}, not a {role}" if found else "has no role"
             raise trio.BrokenResourceError(f"its certificate {what}")
         return secure
@@ -67,8 +67,12 @@ def _context(protocol: int, directory: Path) -> ssl.SSLContext:
 async def _shaken(
     stream: trio.SSLStream[trio.SocketStream],
 ) -> trio.SSLStream[trio.SocketStream]:
-    with trio.fail_after(HANDSHAKE_S):
-        await stream.do_handshake()
+    try:
+        with trio.fail_after(HANDSHAKE_S):
+            await stream.do_handshake()
+    except BaseException:
+        let_go(stream)
+        raise
     return stream
 
 

@@ -123,6 +123,7 @@ class Service:
 
     async def _connection(self, plain: trio.SocketStream) -> None:
         self.connections += 1
+        stream: Stream | None = None
         try:
             if self.connections > MAX_CONNECTIONS and not self._displace():
                 return
@@ -139,7 +140,7 @@ class Service:
             log.exception("%s: connection of %s failed", self._name, _host(plain))
         finally:
             self.connections -= 1
-            plain.socket.close()
+            framing.hang_up(plain if stream is None else stream)
 
     def _displace(self) -> bool:
         """Have the connection that was silent for longest give way to a new one."""
@@ -191,6 +192,7 @@ class Service:
             return None
         if not role_of(stream):
             self._complain(_host(plain), f"{_host(plain)} refused: its certificate has no role")
+            framing.let_go(stream)
             return None
         return stream
 

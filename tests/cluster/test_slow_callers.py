@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -62,6 +63,39 @@ async def serving(raw: Path, authority: Path, cache: Path) -> AsyncIterator[tupl
     finally:
         pool.close()
         server.close()
+
+
+def tls_streams() -> int:
+    """How many hold anything, those that only a garbage collection would free among them."""
+    return sum(type(one) is trio.SSLStream and bool(vars(one)) for one in gc.get_objects())
+
+
+@pytest.mark.trio
+async def test_connections_that_end_leave_nothing_to_collect(
+    raw: Path, authority: Path, tmp_path: Path
+) -> None:
+    """Each would hold a MiB until a full collection, which may be hours from then."""
+    async with serving(raw, authority, tmp_path) as (port, pool):
+        about = (await pool.call(Resolve(b"large")))[0].attributes
+        identity = Identity(about.size, about.mtime_ns, about.inode)
+        gc.collect()
+        gc.disable()
+        try:
+            before = tls_streams()
+            for _ in range(8):
+                await pool.call(ReadFragments(b"large", identity, 0, 2))
+                pool.close()
+                with trio.move_on_after(0.005):
+                    await pool.call(ReadFragments(b"large", identity, 0, FRAGMENTS))
+                plain = await trio.open_tcp_stream(HOST, port)
+                with pytest.raises(trio.BrokenResourceError):
+                    await Credentials(authority / "client").connect(plain, "peer")
+            await pool.call(Resolve(b""))
+            with trio.fail_after(10):
+                while tls_streams() > before:  # noqa: ASYNC110  # the server has to notice
+                    await trio.sleep(0.05)
+        finally:
+            gc.enable()
 
 
 async def ended(stream: trio.SSLStream[trio.SocketStream]) -> bool:
