@@ -43,6 +43,7 @@ class Held:
 
     pid: int
     descriptors: int
+    threads: int
     memory_bytes: int
     """Its own: not the pages of the files that it maps, such as stores of results."""
 
@@ -210,8 +211,10 @@ def _piece(path: Path, at: int) -> bytes:
 def held(pid: int) -> Held:
     """What a process holds now."""
     status = Path(f"/proc/{pid}/status").read_text()
-    (own,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
-    return Held(pid, len(os.listdir(f"/proc/{pid}/fd")), int(own) << 10)
+    own, threads = (
+        int(found) for found in re.findall(r"^(?:RssAnon|Threads):\s+(\d+)", status, re.MULTILINE)
+    )
+    return Held(pid, len(os.listdir(f"/proc/{pid}/fd")), threads, own << 10)
 
 
 def table(told: Soaked) -> str:
@@ -268,8 +271,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long (5)")
     parser.add_argument("--round", type=float, default=20.0, metavar="S", help="of readers (20)")
+    parser.add_argument(
+        "--cluster", action="store_true", help="of a server and peers, which are killed and cut off"
+    )
+    parser.add_argument("--place", type=Path, help="for a cluster's files and logs, which stay")
+    parser.add_argument("--seed", type=int, default=0, help="of what happens when (0)")
     options = parser.parse_args(arguments)
-    with soaking() as soak:
+    if options.cluster:
+        from tools.cluster_soaking import soak_cluster
+        from tools.soaked import summary
+
+        seconds = 60 * options.minutes
+        result = soak_cluster(seconds, options.round, options.seed, options.place)
+        print(summary(result), end="")
+        return 1 if result.broken else 0
+    with soaking(seed=options.seed) as soak:
         told = soak.run(60 * options.minutes, options.round)
     print(table(told), end="")
     return 1 if told.done["errors"] else 0

@@ -43,8 +43,8 @@ def test_a_soak_leaves_nothing_behind() -> None:
 
 def test_table_tells_what_went_wrong() -> None:
     told = Soaked(60.0, 3, Counter(opens=7, errors=1), Counter(walk=5))
-    told.first = {"mount": Held(1, 20, 100 << 20)}
-    told.last = {"mount": Held(2, 30, 130 << 20)}
+    told.first = {"mount": Held(1, 20, 5, 100 << 20)}
+    told.last = {"mount": Held(2, 30, 5, 130 << 20)}
     told.wrong = ["scan1 is not what it was"]
     lines = table(told).splitlines()
     assert lines[0].startswith("1.0 min, 3 rounds")

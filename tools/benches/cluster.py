@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -21,12 +20,10 @@ from tools.benches.mounting import (
     seconds_of,
     touch_memory,
 )
+from tools.nodes import mounted, peer, server
 
-ROOT = Path(__file__).resolve().parents[2]
-DADAFS = (sys.executable, "-m", "dadafs.cli")
 HORZ, VERT = 128, 32
 ROI = "roi={},0,2000,2167"
-PATIENCE_S = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -148,73 +145,6 @@ def compute(mnt: Path, number: int) -> float:
     """
     path = mnt / f"scan42/darkfield/{ROI.format(number)}/horz={HORZ}/vert={VERT}.npy"
     return HORZ * VERT / seconds_of(lambda: read_at_once(path))
-
-
-@contextmanager
-def server(raw: Path, place: Path, *options: str | Path) -> Iterator[str]:
-    """A server on loopback; its address."""
-    place.mkdir(exist_ok=True)
-    address = f"127.0.0.1:{free_port()}"
-    words = ["server", "--root", raw, "--listen", address, "--cache", place / "index", *options]
-    with process(place / "server.log", *words):
-        host, port = address.split(":")
-        wait(lambda: socket.create_connection((host, int(port)), 1).close() is None)
-        yield address
-
-
-@contextmanager
-def peer(address: str, place: Path, name: str, *options: str | Path) -> Iterator[None]:
-    """A peer of one thread, announced and warm."""
-    words = ["peer", "--server", address, "--name", name, "--threads", "1", *options]
-    with process(place / f"{name}.log", *words, "--cache", place / name):
-        time.sleep(3)  # announced, and seen by the mount
-        yield
-
-
-@contextmanager
-def mounted(address: str, place: Path, *options: str | Path, name: str = "mnt") -> Iterator[Path]:
-    """A mount of the server."""
-    mnt = place / name
-    mnt.mkdir()
-    words = ["mount", f"tcp://{address}", mnt, "--cache", place / f"cache-{name}", *options]
-    subprocess.run([*DADAFS, *map(str, words)], check=True, timeout=90)
-    try:
-        yield mnt
-    finally:
-        subprocess.run([*DADAFS, "umount", mnt], check=True, timeout=30)
-
-
-@contextmanager
-def process(log: Path, *words: str | Path) -> Iterator[None]:
-    """A dadafs daemon."""
-    with log.open("wb") as out:
-        started = subprocess.Popen([*DADAFS, *map(str, words)], stdout=out, stderr=out, cwd=ROOT)
-        try:
-            yield
-        finally:
-            started.terminate()
-            started.wait(timeout=30)
-
-
-def wait(look: Callable[[], bool]) -> None:
-    """Until `look` succeeds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            if look():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise SystemExit("bench: a daemon does not start")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sshfs(
