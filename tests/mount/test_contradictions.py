@@ -59,15 +59,15 @@ def motors(scan: Path) -> list[str | None]:
 
 
 def test_two_logs_and_two_rasters(shared: Site) -> None:
-    scan = laid(shared, "rasters", by_spec=MESH, by_fio=OTHER)
+    scan = laid(shared, "disagreeing", by_spec=MESH, by_fio=OTHER)
     line = (
-        "the raster is 2 x 5 in rasters/scan_42.fio and 5 x 2 in rasters/scan.dat #S 42: none is"
-        " used; give horz= and vert=, or [raster] in geometry.toml"
+        "the raster is 2 x 5 in disagreeing/scan_42.fio and 5 x 2 in disagreeing/scan.dat #S 42:"
+        " none is used; give horz= and vert=, or [raster] in geometry.toml"
     )
     tells(shared, scan, line)
     assert (about(scan)["axes"], motors(scan)) == ([], [None, None])
-    assert_array_equal(shared.load("rasters/scan_42/darkfield/full.npy"), SUMS[None])
-    assert_array_equal(shared.load("rasters/scan_42/darkfield/horz=5.npy"), SUMS.reshape(2, 5))
+    assert_array_equal(shared.load("disagreeing/scan_42/darkfield/full.npy"), SUMS[None])
+    assert_array_equal(shared.load("disagreeing/scan_42/darkfield/horz=5.npy"), SUMS.reshape(2, 5))
 
     path = scan / "sum/region=0,0,2,2.npy"
     with pytest.raises(FileNotFoundError):
@@ -79,7 +79,7 @@ def test_two_logs_and_two_rasters(shared: Site) -> None:
         (scan / "sum/horz=5/region=0,0,2,9.npy").stat()
     assert "(5 points per line, 2 lines) (ENOENT)\n" in shared.errors()
 
-    (shared.raw / "rasters/geometry.toml").write_text("[raster]\nhorz = 5\n")
+    (shared.raw / "disagreeing/geometry.toml").write_text("[raster]\nhorz = 5\n")
     until(lambda: not about(scan)["problems"], "the user's word is the last")
     assert motors(scan) == ["sty", "stx"]  # of the log that has this raster
     assert (

@@ -24,6 +24,7 @@ from tools.nodes import mounted, peer, server
 
 HORZ, VERT = 128, 32
 ROI = "roi={},0,2000,2167"
+ALONE = ("--no-local-peer",)  # whose start would take one of two cores from what is measured
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,7 +56,7 @@ def raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
         here = place / f"raw{number}"
         with ExitStack() as stack:
             address = stack.enter_context(server(raw, here, "--pool", here / "pool"))
-            mnt = stack.enter_context(mounted(address, here, "--raw-memory", "2GiB"))
+            mnt = stack.enter_context(mounted(address, here, *ALONE, "--raw-memory", "2GiB"))
             file = mnt / "scan42/raw" / source.name
             read_all(source)
             touch_memory()
@@ -63,7 +64,7 @@ def raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
             drop_pages(file)
             times["warm RAM"].append(read_all(file))
             times["plain"].append(read_all(source))
-            again = stack.enter_context(mounted(address, here, name="again"))
+            again = stack.enter_context(mounted(address, here, *ALONE, name="again"))
             touch_memory()
             times["warm pool"].append(read_all(again / "scan42/raw" / source.name))
             if number == 0:
@@ -82,7 +83,7 @@ def secure_raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
     with ExitStack() as stack:
         address = stack.enter_context(server(raw, here, "--tls", place / "ca/server"))
         for number in range(rounds):
-            options = ("--tls", place / "ca/client")
+            options = (*ALONE, "--tls", place / "ca/client")
             with mounted(address, here, *options, name=f"m{number}") as mnt:
                 touch_memory()
                 taken.append(read_all(mnt / "scan42/raw" / source.name))
@@ -120,7 +121,7 @@ def scaling(raw: Path, place: Path, rounds: int) -> dict[str, float]:
         with ExitStack() as stack:
             address = stack.enter_context(server(raw, here))
             stack.enter_context(peer(address, here, "a", "--root", raw))
-            mnt = stack.enter_context(mounted(address, here, "--no-local-peer"))
+            mnt = stack.enter_context(mounted(address, here, *ALONE))
             compute(mnt, 0)
             one.append(compute(mnt, 1))
             stack.enter_context(peer(address, here, "b", "--root", raw))
