@@ -62,6 +62,7 @@ def raw_files(raw: Path, place: Path, rounds: int) -> dict[str, float]:
             touch_memory()
             times["cold pool"].append(read_all(file))
             drop_pages(file)
+            touch_memory()
             times["warm RAM"].append(read_all(file))
             times["plain"].append(read_all(source))
             again = stack.enter_context(mounted(address, here, *ALONE, name="again"))
