@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dadafs.cli import main
+from tools.scan_maker import ScanMade, make_scan
 
 T = TypeVar("T")
 COMMAND = (sys.executable, "-m", "dadafs.cli")
@@ -189,6 +190,17 @@ def done(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> by
         process.wait()
     assert process.returncode == 0, err.decode()
     return out
+
+
+def half_recorded(site: Site) -> tuple[ScanMade, Path]:
+    """The scan `s/s` of 8 x 4 points, of which one of two files is there; where the other goes."""
+    truth = make_scan(site.base / "made", name="s", horz=8, vert=4, images_per_file=16)
+    target = site.raw / "s"
+    target.mkdir()
+    assert truth.master is not None
+    for file in (truth.master, truth.data_files[0]):
+        os.link(file, target / file.name)
+    return truth, target
 
 
 def contents(path: Path) -> bytes:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from metadatafiles import fio, poni, spec
-from mounting import Site, contents, forget_pages, until
+from mounting import Site, contents, forget_pages, half_recorded, until
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from test_provenance import account
@@ -215,12 +215,7 @@ def test_the_last_numbers_alone_cost_their_patch_alone(shared: Site, raster: Sca
 
 
 def test_a_scan_that_grows_is_told_as_it_was_or_as_it_is(own: Site) -> None:
-    truth = make_scan(own.base / "made", name="s", horz=8, vert=4, images_per_file=16)
-    target = own.raw / "s"
-    target.mkdir()
-    assert truth.master is not None
-    for file in (truth.master, truth.data_files[0]):
-        os.link(file, target / file.name)
+    truth, target = half_recorded(own)
     path = own.mnt / "s/s/darkfield/horz=8.h5"
     contents(path)
     before, mtime_ns = told_inside(path), path.stat().st_mtime_ns

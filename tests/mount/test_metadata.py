@@ -12,7 +12,7 @@ import numpy as np
 import plain
 import pytest
 import tifffile
-from mounting import Site, forget_pages, load, until
+from mounting import Site, forget_pages, half_recorded, load, until
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -143,12 +143,7 @@ def test_frames_that_appear_in_one_file(own: Site) -> None:
 
 def test_nothing_old_is_read_once_somebody_has_seen_the_new(own: Site) -> None:
     """All readers share the kernel's cache. Texts are not cached and stay readable."""
-    truth = make_scan(own.base / "made", name="s", horz=8, vert=4, images_per_file=16)
-    target = own.raw / "s"
-    target.mkdir()
-    assert truth.master is not None
-    for file in (truth.master, truth.data_files[0]):
-        os.link(file, target / file.name)
+    truth, target = half_recorded(own)
     path = own.mnt / "s/s/darkfield/horz=8.npy"
     known(path, 16)
     with path.open("rb", buffering=0) as old, (own.mnt / "s/s/scan.json").open("rb", 0) as text:

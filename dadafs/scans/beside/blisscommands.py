@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from dadafs.scans.beside.commands import MAX_POINTS, Command, Moved, parse
+from dadafs.scans.beside.commands import Command, Moved, believed, moved, parse
 from dadafs.scans.formats.hdf5 import Value
 
 STEPS = re.compile(r"[ad](mesh|scan|[2-5]scan)")
@@ -53,31 +53,17 @@ def command_of(title: str, told: Parameters) -> Command | None:
         _agree(text, (fast, slow), (told.get("dim0"), told.get("dim1")))
         command = Command(text, name, (fast,), (slow,))
     elif name == "loopscan":
-        command = Command(text, name, (_moved("", ["0", "0", *words[1:2]], text),))
+        command = Command(text, name, (moved("", ["0", "0", *words[1:2]], text, points=True),))
     else:
         return None
-    if command.horz * command.vert > MAX_POINTS:
-        raise ValueError(f"{command.horz} x {command.vert} points are not believed: {text!r}")
-    return command
+    return believed(command, text)
 
 
 def _points(words: list[str], at: int, text: str) -> Moved:
     """A motor, two numbers of where it goes, and how many points it makes."""
     if len(words) < at + 4:
         raise ValueError(f"{words[0]} takes a motor with start, end and points: {text!r}")
-    return _moved(words[at], words[at + 1 : at + 4], text)
-
-
-def _moved(motor: str, words: list[str], text: str) -> Moved:
-    try:
-        start, other, points = map(float, words)
-    except ValueError:
-        raise ValueError(f"{' '.join(words)!r} are no three numbers: {text!r}") from None
-    if not (math.isfinite(start) and math.isfinite(other) and 1 <= points <= MAX_POINTS):
-        raise ValueError(f"{' '.join(words)!r} is no range: {text!r}")
-    if not points.is_integer():
-        raise ValueError(f"{words[-1]} is no number of points: {text!r}")
-    return Moved(motor, start, other, int(points) - 1)
+    return moved(words[at], words[at + 1 : at + 4], text, points=True)
 
 
 def _agree(text: str, moved: tuple[Moved, ...], told: tuple[Value, ...]) -> None:

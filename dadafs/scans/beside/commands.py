@@ -103,7 +103,7 @@ def parse(text: str) -> Command | None:
     if name in MESHES:
         if len(words) < 9:
             raise ValueError(f"{name} takes two motors with start, end and intervals: {text!r}")
-        fast, slow = _moved(words[1:5], text), _moved(words[5:9], text)
+        fast, slow = (moved(words[at], words[at + 1 : at + 4], text) for at in (1, 5))
         command = Command(" ".join(words), name, (fast,), (slow,), _snake(words[9:]))
     elif name in LINES:
         count = LINES[name]
@@ -111,26 +111,36 @@ def parse(text: str) -> Command | None:
             raise ValueError(f"{name} takes motor, start, end and intervals: {text!r}")
         intervals = words[1 + 3 * count]
         motors = tuple(
-            _moved([*words[1 + 3 * n : 4 + 3 * n], intervals], text) for n in range(count)
+            moved(words[at], [*words[at + 1 : at + 3], intervals], text)
+            for at in range(1, 1 + 3 * count, 3)
         )
         command = Command(" ".join(words), name, motors)
     else:
         return None
+    return believed(command, text)
+
+
+def believed(command: Command, text: str) -> Command:
+    """The command that `text` says. ValueError, one line, where it has too many points."""
     if command.horz * command.vert > MAX_POINTS:
         raise ValueError(f"{command.horz} x {command.vert} points are not believed: {text!r}")
     return command
 
 
-def _moved(words: list[str], text: str) -> Moved:
+def moved(motor: str, words: list[str], text: str, *, points: bool = False) -> Moved:
+    """A motor with start, end and intervals, or else `points`. ValueError, one line, names the
+    words that are none."""
+    fewest = 1 if points else 0
     try:
-        start, end, intervals = map(float, words[1:])
+        start, end, number = map(float, words)
     except ValueError:
-        raise ValueError(f"{' '.join(words[1:])!r} are no three numbers: {text!r}") from None
-    if not (math.isfinite(start) and math.isfinite(end) and 0 <= intervals <= MAX_POINTS):
-        raise ValueError(f"{' '.join(words[1:])!r} is no range: {text!r}")
-    if not intervals.is_integer():
-        raise ValueError(f"{words[3]} is no number of intervals: {text!r}")
-    return Moved(words[0], start, end, int(intervals))
+        raise ValueError(f"{' '.join(words)!r} are no three numbers: {text!r}") from None
+    if not (math.isfinite(start) and math.isfinite(end) and fewest <= number <= MAX_POINTS):
+        raise ValueError(f"{' '.join(words)!r} is no range: {text!r}")
+    if not number.is_integer():
+        kind = "points" if points else "intervals"
+        raise ValueError(f"{words[-1]} is no number of {kind}: {text!r}")
+    return Moved(motor, start, end, int(number) - fewest)
 
 
 def _snake(words: list[str]) -> bool:
