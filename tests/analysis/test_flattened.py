@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from judging import judged
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
+from scenes import SHAPE, scenes
 
 from analysis.analyses import ANALYSES, crystal, dpc, exponent, harmonic, orientation
 from analysis.definition import Settings
@@ -25,7 +26,6 @@ from analysis.reductions.profiles import edges
 from analysis.reductions.shapes import value_type
 from analysis.reference import reference, scale
 
-SHAPE = (30, 70)
 CX, CY = 33.3, 14.1
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -40,31 +40,19 @@ def field(seed: int, shape: tuple[int, int] = SHAPE) -> Floats:
     return factors
 
 
-@st.composite
-def scenes(draw: st.DrawFn) -> tuple[NDArray[Any], Bools, Floats, dict[str, Any]]:
-    """A frame with sentinels, a mask, a flat field, a centre anywhere, healing, limits."""
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    frame = rng.poisson(2, SHAPE).astype(draw(st.sampled_from(("|u1", "<u2", "<u4"))))
-    frame[rng.random(SHAPE) < 0.03] = np.iinfo(frame.dtype).max
-    mask = rng.random(SHAPE) < 0.05
-    mask[:, 20:26] = mask[12:15] = True
-    halves = st.integers(-10, 160).map(lambda number: number / 2)
-    centre = draw(st.one_of(st.tuples(halves, halves), st.tuples(*[st.floats(-5, 75)] * 2)))
-    more: dict[str, Any] = {"cx": centre[0], "cy": centre[1], "flat": 1}
-    more |= {"heal": 1} if draw(st.booleans()) else {}
-    more |= {"roi": Roi(5, 3, 50, 20)} if draw(st.booleans()) else {}
-    more |= {"rmin": 2.0, "rmax": 40.0} if draw(st.booleans()) else {}
-    return frame, mask, field(seed), more
+FACTORS = st.integers(0, 2**32 - 1).map(field)
 
 
 @pytest.mark.parametrize(
     "name", ["moments", "radial", "azimuthal", "placed", "directions", "above"]
 )
 @settings(deadline=None, max_examples=40)
-@given(scene=scenes())
-def test_every_pass(name: str, scene: tuple[NDArray[Any], Bools, Floats, dict[str, Any]]) -> None:
-    frame, mask, factors, more = scene
+@given(scene=scenes(("|u1", "<u2", "<u4")), factors=FACTORS, heal=st.sampled_from((None, 1)))
+def test_every_pass(
+    name: str, scene: tuple[NDArray[Any], Bools, dict[str, Any]], factors: Floats, heal: int | None
+) -> None:
+    frame, mask, more = scene
+    more |= {"flat": 1, "heal": heal}
     more |= {"bins": 6} if name in ("radial", "azimuthal", "placed") else {}
     more |= {"extra": (("threshold", 2.5),)} if name == "above" else {}
     _, codec = encode(frame, "none")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from chunkmaking import encode, plan_of
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec.structs import replace
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from scenes import SHAPE, scenes
 
 from analysis.analyses import ANALYSES, darkfield, dpc, orientation
 from analysis.definition import Settings
@@ -21,7 +21,6 @@ from analysis.reductions import REDUCTIONS
 from analysis.reference import reference
 from analysis.selection import selected
 
-SHAPE = (30, 70)
 Bools = NDArray[np.bool_]
 
 
@@ -48,24 +47,6 @@ def values(plan: Plan, frame: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-@st.composite
-def scenes(draw: st.DrawFn) -> tuple[NDArray[Any], Bools, dict[str, Any]]:
-    """A frame with sentinels, a mask of gaps and pixels, a centre anywhere, limits."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    frame = rng.poisson(2, SHAPE).astype(draw(st.sampled_from(("<u2", "<u4"))))
-    frame[rng.random(SHAPE) < 0.03] = np.iinfo(frame.dtype).max
-    mask = rng.random(SHAPE) < 0.05
-    mask[:, 20:26] = mask[12:15] = True
-    halves = st.integers(-10, 160).map(lambda number: number / 2)
-    centre = draw(st.one_of(st.tuples(halves, halves), st.tuples(*[st.floats(-5, 75)] * 2)))
-    more: dict[str, Any] = {"cx": centre[0], "cy": centre[1], "heal": 1}
-    if draw(st.booleans()):
-        more["roi"] = Roi(5, 3, 50, 20)
-    if draw(st.booleans()):
-        more |= {"rmin": 2.0, "rmax": 40.0}
-    return frame, mask, more
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -74,9 +55,10 @@ def scenes(draw: st.DrawFn) -> tuple[NDArray[Any], Bools, dict[str, Any]]:
     ],
 )
 @settings(deadline=None, max_examples=40)
-@given(scene=scenes())
+@given(scene=scenes(("<u2", "<u4")))
 def test_every_pass(name: str, scene: tuple[NDArray[Any], Bools, dict[str, Any]]) -> None:
     frame, mask, more = scene
+    more["heal"] = 1
     more |= {"bins": 6} if name in ("radial", "azimuthal", "placed") else {}
     more |= {"extra": (("threshold", 3.0),)} if name == "above" else {}
     more |= {"bin": 2} if name == "frame" else {}
