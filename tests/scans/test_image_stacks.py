@@ -378,6 +378,21 @@ def test_a_stack_that_is_alone(root: Path, tree: RawTree, catalog: Catalog) -> N
         catalog.resolve(b"stack.tif")
 
 
+@pytest.mark.parametrize(
+    "shape", [b"[Infinity, 2, 2]", b"[1e200, 1e200, 2, 2]", b"[" + b"9, " * 9000 + b"2, 2]"]
+)
+def test_a_description_may_say_any_number(root: Path, catalog: Catalog, shape: bytes) -> None:
+    """Who lists the directory of such a file sees it, and the scans beside it."""
+    data = io.BytesIO()
+    text = b'{"shape": ' + shape + b', "truncated": true}'
+    tifffile.imwrite(data, counts(1)[0], description=text, metadata=None)
+    (root / "odd.tif").write_bytes(data.getvalue())
+    (root / "p.tif").write_bytes(made.tif(counts(3)))
+    names = {entry.name for entry in catalog.list(b"")}
+    assert b"p" in names
+    assert names & {b"odd.tif", b"odd"}
+
+
 @pytest.mark.parametrize("kind", ["tif", "edf"])
 def test_series_of_stacks(root: Path, tree: RawTree, catalog: Catalog, kind: str) -> None:
     """Of different lengths, one file lost, one of a single frame at the end."""

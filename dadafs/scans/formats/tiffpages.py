@@ -7,6 +7,7 @@ is believed: a page outside the file, or one that was there before, ends it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import struct
@@ -71,6 +72,7 @@ DARK_IS_ZERO, LIGHT_IS_ZERO = 1, 0
 REDUCED_OR_MASK = 0b101  # of tag 254: a smaller copy of another page, a mask of one
 MAX_ENTRIES = 4096  # of a page; detectors write 10 to 30
 MAX_DESCRIPTION = 1 << 16
+MOST_ANNOUNCED = 1 << 53  # frames: a description may say any number
 GUESSED_ENTRIES = 40  # that are read with a page's number of them
 
 Entry: TypeAlias = tuple[int, int, bytes]
@@ -347,7 +349,7 @@ class Tiff:
             try:
                 shape = json.loads(text)["shape"]
                 leading = [int(length) for length in shape[:-2]]
-            except (ValueError, TypeError, LookupError, RecursionError):
+            except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
                 return 0
-            return int(np.prod(leading, dtype=np.float64)) if leading else 0
+            return min(math.prod(leading), MOST_ANNOUNCED) if leading else 0
         return 0
