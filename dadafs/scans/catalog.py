@@ -18,7 +18,7 @@ from dadafs.errors import DadaError, NoSuchPath, NoSuchScan, Stale
 from dadafs.scans.beside.correcting import Corrections
 from dadafs.scans.beside.sidecars import Notes, Sidecars
 from dadafs.scans.describing import AnySeries, Contents, describe, read_contents
-from dadafs.scans.directories import Directories, instead
+from dadafs.scans.directories import SHARE, Directories, instead, look_again_s
 from dadafs.scans.frames.index import FrameIndexer
 from dadafs.scans.lone import MOST, LoneImages
 from dadafs.scans.model import (
@@ -26,7 +26,6 @@ from dadafs.scans.model import (
     DataFile,
     Entry,
     FrameSlice,
-    Identity,
     Mask,
     Monitor,
     Resolved,
@@ -38,8 +37,6 @@ from dadafs.scans.owners import common_mode
 from dadafs.scans.tree import RawTree
 
 DIRECTORY_BYTES = 4096
-LOOK_AGAIN_S = 1.0  # the files of a scan are not asked for news more often
-SHARE = 20  # nor for more than a twentieth of the time
 KEPT_SCANS = 256
 KEPT_FILES = 50_000  # of all scans kept: about 1 kB each
 ATTEMPTS = 3
@@ -242,43 +239,30 @@ class Catalog:
             entries = self._entries(path, files)
             if not entries:
                 raise NoSuchScan(f"the files of {show(path)} are gone")
-            members = self._members(split(path)[0], entries, known.elsewhere)
+            every = [*entries, *self._linked(split(path)[0], known.elsewhere)]
+            members = tuple(SourceFile(one.name, one.attributes.identity) for one in every)
             digest = _digest(members)
-            linked = self._attributes(known.elsewhere)
-            attributes = _of_scan([*(entry.attributes for entry in entries), *linked])
+            attributes = _of_scan([one.attributes for one in every])
             if known.state is None or (known.state.digest, known.state.attributes) != (
                 digest,
                 attributes,
             ):
                 known.state = State(files, attributes, members, digest)
             now = self._clock()
-            known.look_again_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+            known.look_again_s = look_again_s(began, now)
             return known.state
 
-    def _attributes(self, paths: Sequence[bytes]) -> builtins.list[Attributes]:
+    def _linked(self, directory: bytes, paths: Sequence[bytes]) -> builtins.list[Entry]:
+        """The files that only the master of a scan in that directory names."""
         found = []
         for path in paths:
             try:
-                found.append(self._tree.attributes(path))
+                attributes = self._tree.attributes(path)
             except DadaError:
                 continue
+            if attributes.kind == "file":
+                found.append(Entry(relpath(b"/" + path, b"/" + directory), attributes))
         return found
-
-    def _members(
-        self, directory: bytes, entries: Sequence[Entry], elsewhere: Sequence[bytes]
-    ) -> tuple[SourceFile, ...]:
-        """The files of a scan in that directory, those included that only its master names."""
-        members = []
-        for entry in entries:
-            of = entry.attributes
-            members.append(SourceFile(entry.name, Identity(of.size, of.mtime_ns, of.inode)))
-        for path in elsewhere:
-            try:
-                identity = self._tree.identity(path)
-            except DadaError:
-                continue
-            members.append(SourceFile(relpath(b"/" + path, b"/" + directory), identity))
-        return tuple(members)
 
     def _read(self, path: bytes, answer: Callable[[Known, State], T]) -> T:
         """Let `answer` see the contents of a scan, alone, read anew if its files have changed."""
@@ -303,7 +287,7 @@ class Catalog:
             notes = msgspec.structs.replace(notes, files=known.notes.files)
         known.notes, known.fingerprint = notes, fingerprint
         now = self._clock()
-        known.notes_until_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+        known.notes_until_s = look_again_s(began, now)
 
     def _read_contents(self, path: bytes, known: Known, state: State) -> None:
         began = self._clock()

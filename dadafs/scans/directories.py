@@ -17,11 +17,11 @@ from dadafs.scans.names import ScanFiles, group, scan_of, show
 from dadafs.scans.tree import RawTree
 
 SETTLED_NS = 2_000_000_000  # older than the tick of the coarsest clock of a file system
-SHARE = 20  # at most a twentieth of the time goes into reading one directory again and again
+SHARE = 20  # at most a twentieth of the time goes into asking for news
 KEPT_NAMES = 1_000_000  # of all directories: about 150 bytes each
 PONI = b".poni"
 LOGS = (b".spec", b".dat")
-LOOK_AGAIN_S = 1.0  # images that are alone are not asked for news more often
+LOOK_AGAIN_S = 1.0  # files are not asked for news more often
 NEIGHBOURS = 40  # names looked at for a typo, in sorted order: 0.5 ms
 
 
@@ -113,7 +113,7 @@ class Directories:
         now = self._clock()
         with self._lock:
             if self._kept.get(path) is known:
-                look_s = now + max(LOOK_AGAIN_S, SHARE * (now - began))
+                look_s = look_again_s(began, now)
                 self._kept[path] = msgspec.structs.replace(known, look_s=look_s)
         return True
 
@@ -153,7 +153,7 @@ class Directories:
             tuple(sorted(name for name in loose if name.endswith(LOGS))),
             alone,
             stacks,
-            now + max(LOOK_AGAIN_S, SHARE * (now - began)),
+            look_again_s(began, now),
         )
 
 
@@ -163,3 +163,8 @@ def instead(name: bytes, names: Sequence[bytes]) -> str:
     near = names[max(0, at - NEIGHBOURS) : at + NEIGHBOURS]
     close = get_close_matches(name, near)
     return f"; did you mean {' or '.join(map(show, close))}?" if close else ""
+
+
+def look_again_s(began_s: float, now_s: float) -> float:
+    """When to ask files for news again that were asked between `began_s` and `now_s`. Pure."""
+    return now_s + max(LOOK_AGAIN_S, SHARE * (now_s - began_s))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,7 @@ from dadafs.errors import DadaError
 from dadafs.scans.formats.imagestacks import is_series
 from dadafs.scans.model import Entry, Identity
 from dadafs.scans.names import image_kind, join
-from dadafs.scans.tree import RawTree, identity_of
+from dadafs.scans.tree import RawTree
 
 MOST = 1000  # of a directory: 0.1 s the first time
 KEPT = 20_000
@@ -42,7 +41,7 @@ class LoneImages:
             if of.kind != "file":
                 continue
             path = join(directory, entry.name)
-            identity = Identity(of.size, of.mtime_ns, of.inode)
+            identity = of.identity
             with self._lock:
                 known = self._kept.get(path)
             if known is None or known[0] != identity:
@@ -59,11 +58,7 @@ class LoneImages:
     def _look(self, path: bytes, kind: str) -> tuple[Identity, bool]:
         """What is in a file, and of which version of it that is said."""
         try:
-            fd = self._tree.open(path)
+            with self._tree.opened(path) as (fd, identity):
+                return identity, is_series(fd, identity.size, kind)
         except DadaError:
             return Identity(0, 0, 0), False
-        try:
-            identity = identity_of(os.fstat(fd))
-            return identity, is_series(fd, identity.size, kind)
-        finally:
-            os.close(fd)

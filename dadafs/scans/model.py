@@ -48,6 +48,11 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True):
     target: bytes = b""
     """Where a symlink points, relative to its own directory."""
 
+    @property
+    def identity(self) -> Identity:
+        """Of the content of a file."""
+        return Identity(self.size, self.mtime_ns, self.inode)
+
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One name in a directory of the raw tree, as the mount shows it."""

@@ -106,12 +106,11 @@ def number_of(name: bytes) -> int | None:
 
 def with_number(name: bytes, number: int) -> bytes:
     """The name of an image with another number, as wide."""
-    stem, dot, ending = name.rpartition(b".")
-    if ending == b"gz":
-        stem, _, ending = stem.rpartition(b".")
-        ending += b".gz"
-    bare = stem.rstrip(DIGITS)
-    return b"%b%0*d%b%b" % (bare, len(stem) - len(bare), number, dot, ending)
+    image = _image(name)
+    assert image is not None
+    key, digits = image
+    bare = key.partition(b"\0")[0]
+    return b"%b%0*d%b" % (bare, len(digits), number, name[len(bare) + len(digits) :])
 
 
 def _none(names: Sequence[bytes]) -> frozenset[bytes]:

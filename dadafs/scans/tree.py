@@ -84,6 +84,15 @@ class RawTree:
             with _translated(path):
                 return os.open(f"/proc/self/fd/{fd}", _READ)
 
+    @contextmanager
+    def opened(self, path: bytes) -> Iterator[tuple[int, Identity]]:
+        """A descriptor to read a regular file, and its identity. NoSuchPath, NotPermitted."""
+        fd = self.open(path)
+        try:
+            yield fd, identity_of(os.fstat(fd))
+        finally:
+            os.close(fd)
+
     def _entries(self, path: bytes, directory: int, names: Iterable[bytes]) -> Iterator[Entry]:
         """The entries of an open directory that are shown."""
         here = _location(directory)

@@ -17,10 +17,10 @@ from scanfiles import BITSHUFFLE, DATASET, SHAPE, frames_from, rewrite, write_da
 
 from analysis.codec import Codec, Filter
 from dadafs.cache.store import Store
-from dadafs.errors import NoSuchPath, Stale
+from dadafs.errors import BadData, NoSuchPath, Stale
 from dadafs.scans.formats import hdf5
 from dadafs.scans.formats.decode import decode
-from dadafs.scans.frames.index import FileIndex, FrameIndexer, Unreadable, _check_place
+from dadafs.scans.frames.index import FileIndex, FrameIndexer, _check_place
 from dadafs.scans.model import NO_CHUNK
 from dadafs.scans.tree import RawTree
 
@@ -142,7 +142,7 @@ def test_offsets_that_a_library_counts_from_behind_the_user_block(root: Path) ->
             _check_place(found, shifted, lengths, fd, block)
             assert_array_equal(shifted, offsets)
         beside = shifted - np.uint64(100) * (shifted != NO_CHUNK)
-        with pytest.raises(Unreadable, match="user block"):
+        with pytest.raises(BadData, match="user block"):
             _check_place(found, beside, lengths, fd, block)
 
 

@@ -80,8 +80,7 @@ class RemoteRawFiles:
 
     def open(self, path: bytes, attributes: Attributes) -> VirtualFile:
         """The file with the content that `attributes` tell of."""
-        identity = Identity(attributes.size, attributes.mtime_ns, attributes.inode)
-        return RemoteRawFile(path, identity, self._fragments)
+        return RemoteRawFile(path, attributes.identity, self._fragments)
 
 
 class RemoteRawFile:

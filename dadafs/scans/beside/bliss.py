@@ -26,7 +26,7 @@ from dadafs.scans.beside.commands import MAX_POINTS, Command
 from dadafs.scans.beside.fio import Recorded
 from dadafs.scans.beside.travel import Travel, axes_of, order_of
 from dadafs.scans.formats import hdf5
-from dadafs.scans.formats.decode import decode
+from dadafs.scans.formats.decode import decoded_chunks
 from dadafs.scans.names import ScanFiles, join, scan_number, scan_of, split
 
 ENTRY = re.compile(rb"([0-9]{1,9})\.[0-9]{1,9}")
@@ -241,10 +241,7 @@ def _is_column(found: h5d.DatasetID) -> bool:
 
 
 def _values(found: h5d.DatasetID) -> NDArray[np.float64]:
-    """The numbers of a column (points,), NaN where none was written. BadData.
-
-    Compressed chunks go through our own decoder, which checks what the library's filters trust.
-    """
+    """The numbers of a column (points,), NaN where none was written. BadData."""
     (count,) = found.shape
     properties = found.get_create_plist()
     if count > MAX_POINTS:
@@ -256,11 +253,6 @@ def _values(found: h5d.DatasetID) -> NDArray[np.float64]:
         raise BadData(f"a column in {found.get_num_chunks()} chunks of {length} is not believed")
     codec = Codec(1, length, found.dtype.str, hdf5.filters(found))
     values = np.full(count, np.nan)
-    for number in range(found.get_num_chunks()):
-        (at,) = found.get_chunk_info(number).chunk_offset
-        skipped, chunk = found.read_direct_chunk((at,))
-        if skipped:
-            raise BadData("a chunk that lacks filters")
-        part = decode(bytes(chunk), codec)[0]
-        values[at : at + length] = part[: count - at]
+    for (at,), part in decoded_chunks(found, codec):
+        values[at : at + length] = part[0, : count - at]
     return values

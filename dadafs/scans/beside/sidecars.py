@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from posixpath import relpath
@@ -27,7 +26,7 @@ from dadafs.scans.directories import Directories
 from dadafs.scans.kept import Kept
 from dadafs.scans.model import Identity, SourceFile
 from dadafs.scans.names import join, show, split
-from dadafs.scans.tree import RawTree, identity_of
+from dadafs.scans.tree import RawTree
 
 KEPT = 2000  # of parsed files: about 1 kB each
 KEPT_COLUMNS = 32  # of a million rows: 8 MB each
@@ -195,13 +194,13 @@ class Sidecars:
         above = list(upwards(directory))[: LOG_LEVELS + 1]
 
         def fio(path: bytes) -> Column:
-            with self._opened(path) as (fd, identity):
+            with self._tree.opened(path) as (fd, identity):
                 return self._columns.once(
                     (path, identity, name), lambda: fio_column(fd, show(path), name)
                 )
 
         def spec(path: bytes, number: int) -> Column | None:
-            with self._opened(path) as (fd, identity):
+            with self._tree.opened(path) as (fd, identity):
                 place = place_of(fd, path, identity, number, self._store)
                 if place is None:
                     return None
@@ -211,7 +210,7 @@ class Sidecars:
                 )
 
         def bliss(path: bytes, sought: Wanted) -> Column | None:
-            with self._opened(path) as (fd, identity):
+            with self._tree.opened(path) as (fd, identity):
                 return self._columns.once(
                     (path, identity, sought, name),
                     lambda: bliss_column(fd, split(path)[0], show(path), sought, name),
@@ -275,14 +274,14 @@ class Sidecars:
                 yield join(above[1], found[0])
 
     def _bliss(self, path: bytes, sought: Wanted) -> Recorded | None:
-        with self._opened(path) as (fd, identity):
+        with self._tree.opened(path) as (fd, identity):
             return self._kept.once(
                 (path, identity, sought),
                 lambda: read_bliss(fd, split(path)[0], show(path), sought),
             )
 
     def _spec(self, path: bytes, number: int) -> Recorded | None:
-        with self._opened(path) as (fd, identity):
+        with self._tree.opened(path) as (fd, identity):
             return self._kept.once(
                 (path, identity, number),
                 lambda: read_spec(fd, path, identity, number, show(path), self._store),
@@ -309,18 +308,9 @@ class Sidecars:
         used: list[Used],
     ) -> T:
         """What `parse` makes of the beginning of a file. NoSuchPath; ValueError of `parse`."""
-        with self._opened(path) as (fd, identity):
+        with self._tree.opened(path) as (fd, identity):
             used.append((path, identity))
             return self._kept.once((path, identity), lambda: parse(os.pread(fd, most, 0)))
-
-    @contextmanager
-    def _opened(self, path: bytes) -> Iterator[tuple[int, Identity]]:
-        """A descriptor and the identity of its file. NoSuchPath."""
-        fd = self._tree.open(path)
-        try:
-            yield fd, identity_of(os.fstat(fd))
-        finally:
-            os.close(fd)
 
 
 def _sections(data: bytes) -> list[Section]:

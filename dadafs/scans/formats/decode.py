@@ -12,7 +12,7 @@ import struct
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import BITSHUFFLE, LZ4, Codec, Filter
 from dadafs.errors import BadData
-from dadafs.scans.formats import images, segments
+from dadafs.scans.formats import hdf5, images, segments
 from dadafs.scans.formats.counts import as_counts
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
@@ -49,6 +49,22 @@ def decode_counts(chunk: bytes, codec: Codec) -> NDArray[Any]:
     """The frame (height, width) that `chunk` holds, as counts (`as_counts`). BadData as `decode`,
     and where a pixel is none."""
     return as_counts(decode(chunk, codec))
+
+
+def decoded_chunks(
+    found: h5d.DatasetID, codec: Codec
+) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+    """Where in a dataset each chunk that was written begins, and what it holds. BadData.
+
+    Our own decoder checks what the library's filters trust.
+    """
+    places: list[tuple[int, ...]] = []
+    hdf5.each_chunk(found, lambda chunk: places.append(chunk.chunk_offset))
+    for place in places:
+        skipped, chunk = found.read_direct_chunk(place)
+        if skipped:
+            raise BadData("a chunk that lacks filters")
+        yield place, decode(bytes(chunk), codec)
 
 
 def decode(chunk: bytes, codec: Codec) -> NDArray[Any]:

@@ -29,8 +29,6 @@ MAX_HOPS = 16  # soft links followed on one path
 MAX_TEXT = 200
 
 Value: TypeAlias = str | float | None
-Number: TypeAlias = Callable[[bytes], float | None]
-"""Looks up a number by its path."""
 _one_at_a_time = threading.RLock()
 
 
@@ -114,6 +112,15 @@ def scalar(file: h5py.File, path: bytes) -> tuple[Value, str]:
         return None, ""
     high = h5py.Dataset(found)
     return _plain(high[()]), text_of(found, "units")
+
+
+def each_chunk(found: h5d.DatasetID, note: Callable[[h5d.StoreInfo], None]) -> None:
+    """Have `note` told of every chunk that was written."""
+    if hasattr(found, "chunk_iter"):
+        found.chunk_iter(note)
+    else:  # HDF5 before 1.10.10 and 1.12.3: quadratic
+        for number in range(found.get_num_chunks()):
+            note(found.get_chunk_info(number))
 
 
 def attribute(found: h5d.DatasetID, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -45,7 +46,7 @@ def holds_several(fd: int, size_bytes: int, kind: str) -> bool:
     if kind == "tif":
         tiff = Tiff(fd, size_bytes)
         return tiff.big or tiff.several()
-    return len(_first_blocks(fd, size_bytes, 2)) > 1
+    return _several_blocks(fd)
 
 
 def is_series(fd: int, size_bytes: int, kind: str) -> bool:
@@ -53,7 +54,7 @@ def is_series(fd: int, size_bytes: int, kind: str) -> bool:
     try:
         if kind == "tif":
             return Tiff(fd, size_bytes).series(LOOKED_AT)
-        return kind == "edf" and len(_first_blocks(fd, size_bytes, 2)) > 1
+        return kind == "edf" and _several_blocks(fd)
     except (BadData, OSError):
         return False
 
@@ -72,7 +73,7 @@ def read_stack(fd: int, size_bytes: int, kind: str) -> Stack:
         found = list(tiff.pages())
         note = tiff.note
     else:
-        blocks = Blocks(fd, size_bytes)
+        blocks = Blocks(fd)
         found = list(blocks.frames())
         note = blocks.note
     if not found:
@@ -93,9 +94,8 @@ def read_stack(fd: int, size_bytes: int, kind: str) -> Stack:
 class Blocks:
     """The frames of an EDF file, each a header in braces and plain pixels behind it."""
 
-    def __init__(self, fd: int, size_bytes: int) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._size = size_bytes
         self._header_bytes = FIRST_HEADER_BYTES
         self.note = ""
         """Why there are no more frames than were found, if that is odd."""
@@ -147,13 +147,8 @@ class Blocks:
         return None
 
 
-def _first_blocks(fd: int, size_bytes: int, most: int) -> list[Stored]:
-    found: list[Stored] = []
-    for stored, _, _ in Blocks(fd, size_bytes).frames():
-        found.append(stored)
-        if len(found) == most:
-            break
-    return found
+def _several_blocks(fd: int) -> bool:
+    return len(list(islice(Blocks(fd).frames(), 2))) > 1
 
 
 def _block(stated: dict[bytes, bytes], number: int) -> Stored:

@@ -41,18 +41,10 @@ TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, KIND, BIT_ORDER, SAMPLE = (
     266,
     339,
 )
-LAID_OUT_BY: tuple[int, ...] = (
-    WIDTH,
-    HEIGHT,
-    BITS,
-    COMPRESSION,
-    COLOURS,
-    SAMPLES,
-    ROWS,
-    PREDICTOR,
-    TILE_WIDTH,
+LAID_OUT_BY = (
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, SAMPLES, ROWS, PREDICTOR),
+    *(TILE_WIDTH, TILE_HEIGHT, KIND, BIT_ORDER, SAMPLE),
 )
-LAID_OUT_BY += (TILE_HEIGHT, KIND, BIT_ORDER, SAMPLE)
 """Tags that say what a page is like; pages alike in all of them are read by one look."""
 
 INTEGERS = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the types that are whole numbers

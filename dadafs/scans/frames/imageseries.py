@@ -14,9 +14,9 @@ from dadafs.scans.formats.imagestacks import holds_several
 from dadafs.scans.frames.series import WIDEST_GAP
 from dadafs.scans.metadata.imageheaders import header_facts
 from dadafs.scans.metadata.masters import Link, Master
-from dadafs.scans.model import ChunkRun, DataFile, FrameSlice, Identity
+from dadafs.scans.model import ChunkRun, DataFile, FrameSlice
 from dadafs.scans.names import STACKS, ScanFiles, join, number_of, show, with_number
-from dadafs.scans.tree import RawTree, identity_of
+from dadafs.scans.tree import RawTree
 
 TRIED = 4  # files until one tells what frames look like
 NOWHERE = np.zeros(1, "<u8").tobytes()  # a chunk begins where its file does
@@ -87,7 +87,7 @@ class ImageSeries:
                 runs.append(
                     ChunkRun(
                         join(self._directory, entry.name),
-                        Identity(of.size, of.mtime_ns, of.inode),
+                        of.identity,
                         self._codec,
                         numbers[entry.name],
                         NOWHERE,
@@ -131,14 +131,10 @@ class ImageSeries:
                 return
 
     def _content(self, path: bytes) -> bytes:
-        fd = self._tree.open(path)
-        try:
-            size = identity_of(os.fstat(fd)).size
-            if not 0 < size <= MAX_FILE_BYTES:
-                raise BadData(f"a file of {size} bytes holds no frame")
-            return os.pread(fd, size, 0)
-        finally:
-            os.close(fd)
+        with self._tree.opened(path) as (fd, identity):
+            if not 0 < identity.size <= MAX_FILE_BYTES:
+                raise BadData(f"a file of {identity.size} bytes holds no frame")
+            return os.pread(fd, identity.size, 0)
 
 
 def numbered(names: tuple[bytes, ...]) -> tuple[list[bytes], list[str]]:
@@ -179,12 +175,7 @@ def are_stacks(tree: RawTree, directory: bytes, files: ScanFiles) -> bool:
 
 def _holds_several(tree: RawTree, path: bytes, kind: str) -> bool:
     try:
-        fd = tree.open(path)
-    except DadaError:
+        with tree.opened(path) as (fd, identity):
+            return holds_several(fd, identity.size, kind)
+    except (DadaError, OSError):
         return False
-    try:
-        return holds_several(fd, os.fstat(fd).st_size, kind)
-    except (BadData, OSError):
-        return False
-    finally:
-        os.close(fd)

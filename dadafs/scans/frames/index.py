@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.codec import Codec
 from dadafs.cache.store import Store
-from dadafs.errors import BadData, DadaError, NoSuchPath, Stale
+from dadafs.errors import BadData, NoSuchPath, Stale
 from dadafs.scans.formats import hdf5
 from dadafs.scans.formats.counts import as_counts, counts_dtype
 from dadafs.scans.formats.decode import MAX_FRAME_BYTES, decode
@@ -24,7 +24,7 @@ from dadafs.scans.formats.stacks import find_stack
 from dadafs.scans.frames.slices import LENGTH_BYTES, OFFSET_BYTES
 from dadafs.scans.model import NO_CHUNK, ChunkRun, Identity
 from dadafs.scans.names import image_kind, show, split
-from dadafs.scans.tree import RawTree, identity_of
+from dadafs.scans.tree import RawTree
 
 MAX_FRAMES = 1 << 24  # of one file: 200 MB of index
 ATTEMPTS = 2
@@ -80,10 +80,6 @@ class FileIndex(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Unreadable(Exception):
-    """Why a dataset cannot be indexed; the file's name goes before it. Stays in this module."""
-
-
 class FrameIndexer:
     """Indexes data files, and remembers by their identity what it found."""
 
@@ -98,9 +94,7 @@ class FrameIndexer:
         read.
         """
         for _ in range(ATTEMPTS):
-            fd = self._tree.open(path)
-            try:
-                identity = identity_of(os.fstat(fd))
+            with self._tree.opened(path) as (fd, identity):
                 key = _key(path, dataset, identity)
                 known = self._known(key)
                 if known is not None:
@@ -110,8 +104,6 @@ class FrameIndexer:
                     if not found.problem:  # its cause may be elsewhere, and pass
                         self._store.put(key, msgspec.msgpack.encode(found))
                     return found
-            finally:
-                os.close(fd)
         raise Stale(f"{show(path)} changes while it is read")
 
     def _is_still(self, path: bytes, identity: Identity) -> bool:
@@ -145,12 +137,8 @@ def _read(fd: int, path: bytes, dataset: bytes, identity: Identity) -> FileIndex
     try:
         with hdf5.opened(fd) as file:
             return _index(file, fd, dataset, identity)
-    except Unreadable as exc:
-        return FileIndex(identity, f"{name}: {exc}")
     except BadData as exc:
         return FileIndex(identity, f"{name}: {exc}")
-    except DadaError as exc:
-        return FileIndex(identity, str(exc))
     except hdf5.ERRORS as exc:
         return FileIndex(identity, f"{name} {hdf5.reason(exc)}")
 
@@ -175,13 +163,13 @@ def _image_index(fd: int, kind: str, name: str, identity: Identity) -> FileIndex
 def _index(file: h5py.File, fd: int, wanted: bytes, identity: Identity) -> FileIndex:
     found = _dataset(file, wanted)
     if len(found.shape) not in (3, 4):
-        raise Unreadable(f"a dataset of {len(found.shape)} dimensions is no series of frames")
+        raise BadData(f"a dataset of {len(found.shape)} dimensions is no series of frames")
     *leading, height, width = found.shape
     frames = math.prod(leading)
     codec = Codec(height, width, found.dtype.str, hdf5.filters(found))
     counts_dtype(found.dtype)
     if not 0 < codec.frame_bytes <= MAX_FRAME_BYTES or frames > MAX_FRAMES:
-        raise Unreadable(f"{frames} frames of {height} x {width} are not supported")
+        raise BadData(f"{frames} frames of {height} x {width} are not supported")
     offsets: NDArray[np.uint64] = np.full(frames, NO_CHUNK, "<u8")
     lengths: NDArray[np.uint32] = np.zeros(frames, "<u4")
     skipped: tuple[tuple[int, int], ...] = ()
@@ -190,7 +178,7 @@ def _index(file: h5py.File, fd: int, wanted: bytes, identity: Identity) -> FileI
     if layout == h5d.CHUNKED:
         if properties.get_chunk() != (*(1 for _ in leading), height, width):
             shape = " x ".join(map(str, properties.get_chunk()))
-            raise Unreadable(f"chunks of {shape} are not supported; repack with h5repack")
+            raise BadData(f"chunks of {shape} are not supported; repack with h5repack")
         skipped = _chunks(found, codec, offsets, lengths)
     elif layout == h5d.CONTIGUOUS:
         begin = found.get_offset()
@@ -198,7 +186,7 @@ def _index(file: h5py.File, fd: int, wanted: bytes, identity: Identity) -> FileI
             offsets[:] = begin + np.arange(frames, dtype=np.uint64) * np.uint64(codec.frame_bytes)
             lengths[:] = codec.frame_bytes
     else:
-        raise Unreadable("a compact dataset is not supported; repack with h5repack")
+        raise BadData("a compact dataset is not supported; repack with h5repack")
     if file.userblock_size:
         _check_place(found, offsets, lengths, fd, file.userblock_size)
     _drop_beyond(offsets, lengths, identity.size)
@@ -217,10 +205,10 @@ def _dataset(file: h5py.File, wanted: bytes) -> h5d.DatasetID:
         try:
             return find_stack(file)[1]
         except LookupError as exc:
-            raise Unreadable(exc.args[0]) from exc
+            raise BadData(exc.args[0]) from exc
     found = hdf5.dataset(file, wanted)
     if found is None:
-        raise Unreadable(f"no dataset {show(wanted)} in it")
+        raise BadData(f"no dataset {show(wanted)} in it")
     return found
 
 
@@ -242,11 +230,7 @@ def _chunks(
         if bits:
             skipped.append((frame, bits))
 
-    if hasattr(found, "chunk_iter"):
-        found.chunk_iter(note)
-    else:  # HDF5 before 1.10.10 and 1.12.3: quadratic
-        for number in range(found.get_num_chunks()):
-            note(found.get_chunk_info(number))
+    hdf5.each_chunk(found, note)
     return tuple(sorted(skipped))
 
 
@@ -274,7 +258,7 @@ def _check_place(
         if os.pread(fd, len(expected), int(offsets[frame]) + shift) == expected:
             offsets[present] += np.uint64(shift)
             return
-    raise Unreadable("a user block whose length is unclear; repack with h5repack -u 0")
+    raise BadData("a user block whose length is unclear; repack with h5repack -u 0")
 
 
 def _check_counts(

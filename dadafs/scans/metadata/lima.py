@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Callable
 
 import h5py
 from h5py import h5g, h5l
@@ -24,16 +24,10 @@ def read_camera(tree: RawTree, path: bytes) -> Master:
     `announced` are the frames of one acquisition. A scan may be made of several.
     """
     try:
-        fd = tree.open(path)
-    except DadaError:  # whoever reads its frames says why
-        return Master()
-    try:
-        with hdf5.opened(fd) as file:
+        with tree.opened(path) as (fd, _), hdf5.opened(fd) as file:
             return _camera(file)
-    except hdf5.ERRORS:
+    except (DadaError, *hdf5.ERRORS):  # whoever reads its frames says why
         return Master()
-    finally:
-        os.close(fd)
 
 
 def _camera(file: h5py.File) -> Master:
@@ -72,7 +66,7 @@ def _detector(file: h5py.File) -> bytes:
     return split(group.links.get_val(b"data"))[0]
 
 
-def _pixel(number: hdf5.Number) -> float | None:
+def _pixel(number: Callable[[bytes], float | None]) -> float | None:
     """The side of a pixel that is square and not binned, in metres."""
     x, y = (number(b"/detector_information/pixel_size/%b" % side) for side in (b"xsize", b"ysize"))
     bins = {number(b"/image_operation/binning/%b" % side) for side in (b"x", b"y")}

@@ -11,10 +11,10 @@ from h5py import h5d
 from analysis.codec import Codec
 from dadafs.errors import BadData
 from dadafs.scans.formats import hdf5
-from dadafs.scans.formats.decode import decode
+from dadafs.scans.formats.decode import decoded_chunks
+from dadafs.scans.formats.images import MAX_PIXELS
 from dadafs.scans.model import ChunkRun, Identity
 
-MAX_PIXELS = 1 << 26  # four times the largest Eiger
 MAX_TILES = 4096  # of a flat field
 
 
@@ -50,10 +50,7 @@ def tiles_of(found: h5d.DatasetID, path: bytes, identity: Identity) -> ChunkRun:
 
 
 def read_plane(found: h5d.DatasetID) -> np.ndarray[tuple[int, int], np.dtype[Any]]:
-    """A dataset of integers (rows, columns). BadData when it is none, or does not decode.
-
-    Compressed chunks go through our own decoder, which checks what the library's filters trust.
-    """
+    """A dataset of integers (rows, columns). BadData when it is none, or does not decode."""
     shape = found.shape
     if len(shape) != 2 or found.dtype.kind not in "iub":
         raise BadData(f"{len(shape)} dimensions of {found.dtype}")
@@ -67,12 +64,7 @@ def read_plane(found: h5d.DatasetID) -> np.ndarray[tuple[int, int], np.dtype[Any
     if height * width > MAX_PIXELS:
         raise BadData(f"chunks of {height} x {width} pixels")
     codec = Codec(height, width, found.dtype.str, hdf5.filters(found))
-    for number in range(found.get_num_chunks()):
-        row, column = found.get_chunk_info(number).chunk_offset
-        skipped, chunk = found.read_direct_chunk((row, column))
-        if skipped:
-            raise BadData("a chunk that lacks filters")
-        part = decode(bytes(chunk), codec)
+    for (row, column), part in decoded_chunks(found, codec):
         target = plane[row : row + height, column : column + width]
         target[...] = part[: target.shape[0], : target.shape[1]]
     return plane
