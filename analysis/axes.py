@@ -31,12 +31,11 @@ def profile_axis(plan: Plan) -> Axis:
     if plan.reduction == "azimuthal":
         if plan.bins is None:
             raise ValueError("an azimuthal profile needs a number of bins")
-        centres = np.linspace(0, 360, plan.bins, endpoint=False) + 180 / plan.bins
-        return Axis("phi", "degrees", centres)
+        middle = np.linspace(0, 360, plan.bins, endpoint=False) + 180 / plan.bins
+        return Axis("phi", "degrees", middle)
     if plan.reduction != "radial":
         raise ValueError(f"the pass {plan.reduction!r} makes no profile")
-    from analysis.reductions.profiles import edges  # loads numba, which most callers never need
+    from analysis.reductions.profiles import centres  # loads numba, which most callers never need
 
-    ends = edges(plan)
-    centres = np.asarray((ends[:-1] + ends[1:]) / 2, np.float64)
-    return Axis("r", "px", centres) if plan.geometry is None else Axis("q", "1/nm", centres)
+    middle = centres(plan)
+    return Axis("r", "px", middle) if plan.geometry is None else Axis("q", "1/nm", middle)

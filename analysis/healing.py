@@ -45,17 +45,20 @@ class Healing:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._targets, self._sources = opposite(plan)
-        self.covered = selected(plan)
+        self.targets, self.sources = opposite(plan)
+        """As `opposite` tells them."""
+        chosen = selected(plan)
+        self.counted = chosen | pixels(plan, self.sources)
+        """S with the pixels that stand in, bool (height, width)."""
+        self.covered = chosen | pixels(plan, self.targets)
         """S with what is healed of it, bool (height, width)."""
-        self.covered.reshape(-1)[self._targets] = True
 
     def plane(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Numbers of pixels (height, width), healed: a copy, unless there is nothing to heal."""
-        if not self._targets.size:
+        if not self.targets.size:
             return plane
         healed = plane.copy()
-        healed.reshape(-1)[self._targets] = plane.reshape(-1)[self._sources]
+        healed.reshape(-1)[self.targets] = plane.reshape(-1)[self.sources]
         return healed
 
     def frame(self, frame: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -76,8 +79,3 @@ def pixels(plan: Plan, flat: NDArray[np.intp]) -> NDArray[np.bool_]:
     chosen = np.zeros(plan.height * plan.width, np.bool_)
     chosen[flat] = True
     return chosen.reshape(plan.shape)
-
-
-def covered(plan: Plan) -> NDArray[np.bool_]:
-    """S with what is healed of it, bool (height, width)."""
-    return Healing(plan).covered

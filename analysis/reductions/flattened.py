@@ -18,6 +18,7 @@ from analysis.codec import Codec
 from analysis.healing import Healing
 from analysis.plan import Plan, Roi
 from analysis.plugins import PluginReduction, PreparedPlugin
+from analysis.reductions.base import Prepared
 from analysis.reductions.frames import frame_values
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,16 @@ def flat_values(plan: Plan) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, np.dtype(np.float64)
 
 
+def prepared_for(plan: Plan, factors: Floats | None) -> Prepared:
+    """The pass of a plan over counts, or over products with these factors (height, width).
+
+    ValueError where the plan is none.
+    """
+    if factors is None:
+        return reductions.REDUCTIONS[plan.reduction].prepare(plan)
+    return PreparedFlat(plan, factors)
+
+
 class PreparedFlat:
     """A pass and a flat field. A pixel whose factor is not positive and finite is invalid."""
 
@@ -68,17 +79,20 @@ class PreparedFlat:
         factors = self._healing.plane(factors)
         self._usable = usable(factors)
         self._factors = np.where(self._usable, factors, 0.0)
-        self._threshold = dict(plan.extra).get("threshold", 0.0)
+        extra = dict(plan.extra)
+        if plan.reduction == "above" and "threshold" not in extra:
+            raise ValueError(f"the pass {plan.reduction!r} needs a threshold")
+        self._threshold = extra.get("threshold", 0.0)
         reduction = reductions.REDUCTIONS.get(plan.reduction)
         self._plugin: PreparedPlugin | None = None
         if isinstance(reduction, PluginReduction):
             self._plugin = PreparedPlugin(reduction.plugin, plan, self._usable)
         if plan.reduction in PROFILES:
-            from analysis.reductions.profiles import bin_table, edges
+            from analysis.reductions.profiles import bin_table, centres
 
-            self._inside, self._table, _ = bin_table(plan, self._healing.covered)
-            ends = edges(plan)
-            self._centres = (ends[:-1] + ends[1:]) / 2
+            covered = self._healing.covered
+            self._inside, self._table, _ = bin_table(plan, covered)
+            self._centres = centres(plan, covered) if plan.reduction == "placed" else None
 
     def frame(self, frame: NDArray[Any], out: NDArray[Any]) -> None:
         """Reduce a decoded frame (height, width) into `out`."""
@@ -132,7 +146,8 @@ class PreparedFlat:
         out[0] = np.bincount(bins, lit, count)
         out[1] = np.bincount(bins, lit * factors, count)
         out[2] = np.bincount(self._table[good], None, count)
-        out[3:] = self._centres
+        if self._centres is not None:
+            out[3] = self._centres
 
     def _squares(self, products: Floats, good: Bools) -> Floats:
         edge = self._plan.bin

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
-from analysis.healing import opposite, pixels
+from analysis.healing import Healing
 from analysis.kernels import COMMON
 from analysis.kernels.codecs import (
     Blocks,
@@ -22,7 +22,6 @@ from analysis.kernels.codecs import (
     plain_pixels,
 )
 from analysis.plan import Plan, Roi
-from analysis.selection import selected
 from analysis.version import code_version
 
 LAYERS = ("sum", "max", "valid")
@@ -60,10 +59,8 @@ class PreparedPattern:
 
         self._kernels = patterns
         self._plan = plan
-        self._selected = selected(plan)
-        self._healed, self._opposite = opposite(plan)
-        self._selection = pack_selection(self._selected | pixels(plan, self._opposite))
-        self._selected.reshape(-1)[self._healed] = True
+        self._healing = Healing(plan)
+        self._selection = pack_selection(self._healing.counted)
         self._roi = plan.roi or Roi(0, 0, plan.width, plan.height)
         self._like = np.empty(0, np.dtype(plan.dtype).newbyteorder("="))
 
@@ -139,16 +136,16 @@ class PreparedPattern:
         yield self._window(pattern.sums)
         yield self._window(pattern.largest)
         missing = self._window(pattern.missing)
-        chosen = self._cut(self._selected)
+        chosen = self._cut(self._healing.covered)
         yield np.where(chosen, np.uint32(pattern.frames) - missing, np.uint32(0))
 
     def _window(self, layer: NDArray[Any]) -> NDArray[Any]:
         """A layer in the roi, what is healed of it taken from the opposite pixels."""
-        if self._healed.size:
-            filled = np.where(self._selected.reshape(-1), layer, layer.dtype.type(0))
-            filled[self._healed] = layer[self._opposite]
-            layer = filled
-        return self._cut(layer.reshape(self._plan.shape))
+        plane = layer.reshape(self._plan.shape)
+        if self._healing.targets.size:
+            healed = self._healing.plane(plane)
+            plane = np.where(self._healing.covered, healed, plane.dtype.type(0))
+        return self._cut(plane)
 
     def _cut(self, plane: NDArray[Any]) -> NDArray[Any]:
         roi = self._roi

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.codec import Codec
 from analysis.kernels import COMMON
 from analysis.plan import Plan
-from analysis.reductions.profiles import RADIAL, edges
+from analysis.reductions.profiles import RADIAL, centres
 from analysis.version import code_version
 
 ROWS = ("sum", "pixels", "centre")
@@ -29,8 +29,7 @@ class PreparedPlaced:
 
     def __init__(self, plan: Plan) -> None:
         self._profile = RADIAL.prepare(replace(plan, reduction=RADIAL.name))
-        ends = edges(plan)
-        self._centres = np.asarray((ends[:-1] + ends[1:]) / 2, np.float64)
+        self._centres = centres(plan)
         self.value_shape = (len(ROWS), self._centres.size)
         self.fuses = self._profile.fuses
 

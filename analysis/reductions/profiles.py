@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.codec import Codec
-from analysis.healing import covered, opposite, pixels
+from analysis.healing import Healing, pixels
 from analysis.kernels import COMMON
 from analysis.kernels.codecs import (
     Blocks,
@@ -31,7 +31,7 @@ MAX_BINS = np.iinfo(np.uint16).max
 _SLAB_ROWS = 64  # coordinates are made in slabs of 1 MB, not as frames of 36 MB
 
 
-def edges(plan: Plan) -> NDArray[np.float64]:
+def edges(plan: Plan, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Edges of the bins of a profile, float64 (bins + 1,), equally spaced.
 
     azimuthal: over [0, 360] degrees.
@@ -43,12 +43,9 @@ def edges(plan: Plan) -> NDArray[np.float64]:
 
     A pixel is in the bin whose lower edge is the last that is not above it; at exactly hi it is in
     the last bin. ValueError where the plan lacks the bins or the beam centre.
+
+    `chosen` are the selected pixels, where they are at hand.
     """
-    return _edges(plan, None)
-
-
-def _edges(plan: Plan, chosen: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    """`edges`, where the selection is at hand."""
     bins = plan.bins
     if bins is None or not 1 <= bins <= MAX_BINS:
         raise ValueError(f"a profile needs 1 to {MAX_BINS} bins, not {bins}")
@@ -58,12 +55,18 @@ def _edges(plan: Plan, chosen: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         return np.linspace(0.0, 360.0, bins + 1)
     lo, hi = (plan.rmin, plan.rmax) if plan.geometry is None else (plan.qmin, plan.qmax)
     if lo is None or hi is None:
-        lo, hi = _span(plan, covered(plan) if chosen is None else chosen, lo, hi)
+        lo, hi = _span(plan, Healing(plan).covered if chosen is None else chosen, lo, hi)
     if lo == hi:
         lo, hi = lo - 0.5, hi + 0.5
     if not lo < hi:
         raise ValueError(f"no room for bins between {lo:g} and {hi:g}")
     return np.linspace(lo, hi, bins + 1)
+
+
+def centres(plan: Plan, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Centres of the bins of a profile, float64 (bins,). As `edges`."""
+    ends = edges(plan, chosen)
+    return np.asarray((ends[:-1] + ends[1:]) / 2, np.float64)
 
 
 def _span(
@@ -103,7 +106,7 @@ Binned: TypeAlias = tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.uint64]]
 
 def bin_table(plan: Plan, chosen: NDArray[np.bool_]) -> Binned:
     """(selected pixels that are in a bin, bin of each pixel (height, width), pixels by bin)."""
-    ends = _edges(plan, chosen)
+    ends = edges(plan, chosen)
     bins = ends.size - 1
     inside = chosen.copy()
     table = np.zeros(plan.shape, np.uint8 if bins <= 256 else np.uint16)
@@ -123,8 +126,9 @@ def healed_tables(plan: Plan) -> tuple[Binned, Binned]:
 
     The ends of a radial profile without limits are those of S with what is healed of it.
     """
-    targets, sources = opposite(plan)
-    inside, table, counts = bin_table(plan, covered(plan))
+    healing = Healing(plan)
+    targets, sources = healing.targets, healing.sources
+    inside, table, counts = bin_table(plan, healing.covered)
     there = inside.reshape(-1)[targets]
     targets, sources = targets[there], sources[there]
     other = np.zeros_like(table)

@@ -148,6 +148,8 @@ def test_the_plan_of_a_pattern_is_that_of_the_counts(name: str) -> None:
     assert plans[0] == plans[1]
     with pytest.raises(ValueError, match="knows no flat field"):
         flat_values(Plan("patterns", "", *SHAPE, "<u2", flat=1))
+    with pytest.raises(ValueError, match="needs a threshold"):
+        PreparedFlat(Plan("above", "", *SHAPE, "<u2", flat=1), np.ones(SHAPE))
 
 
 @pytest.mark.parametrize("heal", [None, 1])
