@@ -91,6 +91,12 @@ class Layout:
         begin = min(self.first + top * self.horz, self.frames)
         return range(begin, min(begin + height * self.horz, self.frames))
 
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """The frames of its points, sorted; those beyond the scan are none."""
+        frames = self.frames_of(np.arange(self.points, dtype=np.int64))
+        return np.unique(frames[frames != NO_FRAME])
+
     def frames_of(self, points: NDArray[np.int64]) -> NDArray[np.int64]:
         """The frame of each of these points (counted in C order); NO_FRAME beyond the scan."""
         left, top, width, _ = self.window
@@ -196,17 +202,18 @@ def portions(layout: Layout, usable: NDArray[np.bool_] | None = None) -> list[li
 
     Of the frames of the scan only the `usable` ones, where these are given.
     """
-    frames = np.unique(layout.frames_of(np.arange(layout.points, dtype=np.int64)))
-    frames = frames[frames != NO_FRAME]
+    frames = layout.used
     if usable is not None:
         frames = frames[usable[frames]]
     share = -(-len(frames) // (PORTIONS * PATCH_FRAMES)) * PATCH_FRAMES
     size = min(max(share, SMALLEST_PORTION), LARGEST_PORTION)
-    return [_runs(frames[begin : begin + size]) for begin in range(0, len(frames), size)]
+    return [runs(frames[begin : begin + size]) for begin in range(0, len(frames), size)]
 
 
-def _runs(frames: NDArray[np.int64]) -> list[Patch]:
-    """Sorted frames as runs of consecutive ones."""
+def runs(frames: NDArray[np.int64]) -> list[Patch]:
+    """Sorted frames as runs of consecutive ones. Pure."""
+    if not len(frames):
+        return []
     gaps = np.flatnonzero(np.diff(frames) != 1) + 1
     firsts = frames[np.concatenate([[0], gaps])].tolist()
     lasts = frames[np.concatenate([gaps, [len(frames)]]) - 1].tolist()

@@ -14,7 +14,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,9 +26,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from tools.nodes import DADAFS
 from tools.scan_maker import make_scan
 
-COMMAND = (sys.executable, "-m", "dadafs.cli")
 SCANS, HORZ, VERT = 3, 20, 16
 READERS = 4
 PIECE_BYTES = 1 << 16
@@ -257,13 +256,11 @@ def soaking(
         for directory in (soak.mnt, soak.scratch):
             directory.mkdir()
         env = os.environ | {"XDG_RUNTIME_DIR": name, "XDG_CACHE_HOME": str(place / "cache")}
-        subprocess.run([*COMMAND, "mount", soak.raw, soak.mnt], check=True, env=env, timeout=90)
+        subprocess.run([*DADAFS, "mount", soak.raw, soak.mnt], check=True, env=env, timeout=90)
         try:
             yield soak
         finally:
-            subprocess.run(
-                [*COMMAND, "umount", "--lazy", soak.mnt], check=True, env=env, timeout=30
-            )
+            subprocess.run([*DADAFS, "umount", "--lazy", soak.mnt], check=True, env=env, timeout=30)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

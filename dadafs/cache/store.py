@@ -214,11 +214,7 @@ class Store:
         for _ in range(DROPS):
             with suppress(lmdb.MapFullError):
                 return self._insert(environment, values, ages, pairs)
-            most = self._touches() // PAGES_EACH
-            dropped, _freed = self._drop_oldest(
-                environment, values, ages, int(TOUCHED * self._map_bytes), most
-            )
-            self._count("evicted", dropped)
+            self._drop_oldest(environment, values, ages, int(TOUCHED * self._map_bytes))
             self._count("scattered")
         return self._insert(environment, values, ages, pairs)
 
@@ -246,19 +242,16 @@ class Store:
             used = _pages(transaction.stat(values)) + _pages(transaction.stat(ages))
         if used * environment.stat()["psize"] <= FULL * self._map_bytes:
             return
-        excess, most = 2 * coming_bytes, max(1, self._touches() // PAGES_EACH)
-        while excess > 0:
-            dropped, freed = self._drop_oldest(environment, values, ages, excess, most)
-            self._count("evicted", dropped)
+        excess = 2 * coming_bytes
+        while excess > 0 and (freed := self._drop_oldest(environment, values, ages, excess)):
             excess -= freed
-            if not freed:
-                break
 
     def _drop_oldest(
-        self, environment: lmdb.Environment, values: Any, ages: Any, excess: int, most: int
-    ) -> tuple[int, int]:
-        """Drop so many bytes, of at most so many keys, in one transaction; what was dropped: values
-        and bytes of them and of records of age."""
+        self, environment: lmdb.Environment, values: Any, ages: Any, excess: int
+    ) -> int:
+        """Drop so many bytes, or what one transaction may touch; the bytes that went, of values and
+        of records of age."""
+        most = max(1, self._touches() // PAGES_EACH)
         dropped = freed = 0
         with environment.begin(write=True) as transaction, transaction.cursor(ages) as cursor:
             found = cursor.first()
@@ -272,7 +265,8 @@ class Store:
                 freed += len(stamp) + len(key)
                 most -= 1
                 found = cursor.delete()
-        return dropped, freed
+        self._count("evicted", dropped)
+        return freed
 
     def _make_empty(self, environment: lmdb.Environment, values: Any, ages: Any) -> None:
         """Drop all values of a map that is full in spite of everything."""

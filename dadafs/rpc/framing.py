@@ -60,11 +60,6 @@ class Message:
             return [memoryview(self.payload).cast("B")]
         return [piece.cast("B") for piece in self.payload]
 
-    def joined(self) -> memoryview:
-        """The payload as one; what was received is one."""
-        pieces = self.pieces()
-        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 

@@ -95,7 +95,8 @@ class Pool:
                     raise
         if message is None:
             message = await self._call_on(await self._open(), request, room)
-        return decode_reply(message.header, request), message.joined()
+        (payload,) = message.pieces()  # what was received is one
+        return decode_reply(message.header, request), payload
 
     async def _open(self) -> Stream:
         try:

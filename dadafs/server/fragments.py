@@ -102,12 +102,12 @@ class FragmentReader:
         sizes = fragment_sizes(identity.size, first, count)
         if len(sizes) < count:
             raise BadData(f"{show(path)} ends before fragment {first + count - 1}")
-        pieces = {first + i: self._blocks.take(size) for i, size in enumerate(sizes)}
-        sums: dict[int, int] = {}
-        while len(sums) < count:
-            wanted = {index: piece for index, piece in pieces.items() if index not in sums}
-            self._get(path, identity, wanted, sums)
-        return FragmentRun(tuple(pieces.values()), tuple(sums[index] for index in pieces))
+        wanted = dict(enumerate(sizes, first))
+        got: dict[int, tuple[memoryview, int]] = {}
+        while len(got) < count:
+            self._get(path, identity, {i: n for i, n in wanted.items() if i not in got}, got)
+        pieces, sums = zip(*(got[index] for index in wanted), strict=True)
+        return FragmentRun(pieces, sums)
 
     def close(self) -> None:
         """Close the descriptors. The pool is its owner's to close."""
@@ -127,20 +127,21 @@ class FragmentReader:
         self,
         path: bytes,
         identity: Identity,
-        wanted: dict[int, memoryview],
-        sums: dict[int, int],
+        wanted: dict[int, int],
+        got: dict[int, tuple[memoryview, int]],
     ) -> None:
-        """Get those that no other thread is getting, then wait for the others."""
+        """Get those of these sizes that no other thread is getting, then wait for the others."""
         flight = _Flight()
         with self._lock:
             others = {i: self._flying.get((path, identity, i), flight) for i in wanted}
-            own = {i: wanted[i] for i in wanted if others[i] is flight}
+            own = [i for i in wanted if others[i] is flight]
             self._flying.update(((path, identity, i), flight) for i in own)
         try:
             if own:
-                got = self._fill(path, identity, own)
-                flight.pieces = {i: (own[i], got[i]) for i in own}
-                sums.update(got)
+                pieces = {i: self._blocks.take(wanted[i]) for i in own}
+                sums = self._fill(path, identity, pieces)
+                flight.pieces = {i: (pieces[i], sums[i]) for i in own}
+                got.update(flight.pieces)
         except DadaError as exc:
             flight.error = exc
             raise
@@ -149,14 +150,13 @@ class FragmentReader:
                 for i in own:
                     del self._flying[path, identity, i]
             flight.landed.set()
-        for i in wanted.keys() - own.keys():
+        for i in wanted.keys() - set(own):
             others[i].landed.wait()
             error = others[i].error
             if error is not None:
                 raise type(error)(str(error)) from error
             if i in others[i].pieces:  # not there when that thread was interrupted
-                piece, sums[i] = others[i].pieces[i]
-                wanted[i][:] = piece
+                got[i] = others[i].pieces[i]
                 self._count("joined")
 
     def _fill(

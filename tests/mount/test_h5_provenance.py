@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from test_provenance import account
 
-from dadafs.client.tree.accounts import runs
+from dadafs.client.tree.accounts import spans
 from tools.scan_maker import ScanMade, damage_chunk, make_scan
 
 pytestmark = pytest.mark.mount
@@ -69,8 +69,8 @@ def frames_told(item: h5py.Dataset) -> dict[str, Any]:
             "missing": len(missing),
             "corrupt": len(corrupt),
         },
-        "missing": runs(missing),
-        "corrupt": runs(corrupt),
+        "missing": spans(missing),
+        "corrupt": spans(corrupt),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from dadafs.client.fuse.demand import WIDEST_BYTES
 from dadafs.client.mounting.mountpoint import set_read_ahead
+from tools.nodes import DADAFS
 
 READ_BYTES = 1 << 20
 START_S = 60.0
@@ -26,14 +27,13 @@ def mounted(raw: Path, place: Path, *options: str) -> Iterator[Path]:
     """`raw` mounted with a cache of its own in `place`."""
     mnt = place / "mnt"
     mnt.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "dadafs.cli"]
     subprocess.run(
-        [*command, "mount", raw, mnt, "--cache", place / "cache", *options], check=True, timeout=90
+        [*DADAFS, "mount", raw, mnt, "--cache", place / "cache", *options], check=True, timeout=90
     )
     try:
         yield mnt
     finally:
-        subprocess.run([*command, "umount", mnt], check=True, timeout=30)
+        subprocess.run([*DADAFS, "umount", mnt], check=True, timeout=30)
 
 
 @contextmanager

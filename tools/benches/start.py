@@ -15,8 +15,8 @@ from statistics import median
 from dadafs.client.mounting.mountpoint import mount_at
 from tools.benches.figures import told
 from tools.benches.mounting import seconds_of, stats
+from tools.nodes import DADAFS
 
-DADAFS = (sys.executable, "-m", "dadafs.cli")
 SLOW_SCAN = "--horz=64 --vert=48 --detector=400x400 --codec=gzip --unique=4"  # for seconds
 MAP = "scan42/darkfield/full.npy"
 PATIENCE_S = 60.0

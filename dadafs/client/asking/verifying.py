@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analysis.plan import Plan
 from analysis.reductions import REDUCTIONS, Prepared, Status
-from analysis.reductions.flattened import PreparedFlat
+from analysis.reductions.flattened import prepared_for
 from analysis.reductions.patterns import LAYERS, merge
 from analysis.reductions.shapes import value_type
 from analysis.reference import reference, scale
@@ -104,7 +104,7 @@ async def _finding(pool: Pool, facts: PartFacts, payload: memoryview) -> Finding
             frames += 1
             values = reference(facts.plan, frame, factors)
             if values is None:
-                general = general or _prepared(facts.plan, factors)
+                general = general or prepared_for(facts.plan, factors)
                 values = np.zeros(general.value_shape, general.value_dtype)
                 general.frame(frame, values)
             again.add(number, values)
@@ -148,13 +148,6 @@ async def _factors(pool: Pool, facts: PartFacts) -> NDArray[np.float64] | None:
         status[number] = Status.CORRUPT if tile is None else Status.OK
         values[number] = 0 if tile is None else tile
     return plane_of(tiles, status, values, facts.plan.shape)
-
-
-def _prepared(plan: Plan, factors: NDArray[np.float64] | None) -> Prepared:
-    """The pass itself, for decoded frames."""
-    if factors is None:
-        return REDUCTIONS[plan.reduction].prepare(plan)
-    return PreparedFlat(plan, factors)
 
 
 class PatchAgain:

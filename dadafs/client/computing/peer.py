@@ -21,7 +21,7 @@ from analysis import kernels
 from analysis.plan import Plan
 from analysis.plugins import PluginFailed
 from analysis.reductions import REDUCTIONS, Prepared, Status
-from analysis.reductions.flattened import PreparedFlat
+from analysis.reductions.flattened import prepared_for
 from analysis.reductions.patterns import Pattern, PreparedPattern
 from analysis.reductions.shapes import is_per_frame, value_type
 from analysis.warming import warm
@@ -30,6 +30,7 @@ from dadafs.cache.values import PatchValues, PatternValues
 from dadafs.client.computing.reducing import FrameReducer, PatternReducer, Reducer, reduce_frames
 from dadafs.client.computing.shared import SharedResults
 from dadafs.client.computing.sources import Chunks, FrameSource
+from dadafs.client.upstream.once import Once
 from dadafs.errors import BadData, ComputationFailed
 from dadafs.keys import patch_key
 from dadafs.rpc.calls import Request
@@ -123,6 +124,7 @@ class Peer:
         self._limiter = trio.CapacityLimiter(threads)
         self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
         self._flatfield: Flatfield | None = None
+        self._reading_flat: Once[bytes, Flatfield] = Once()
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
 
@@ -163,7 +165,7 @@ class Peer:
         self._counters["patches"] += 1
         if plan.reduction != TILES:
             self._counters["frames"] += int(np.count_nonzero(work.status == Status.OK))
-        self._counters["corrupt_frames"] += int(np.count_nonzero(work.status == Status.CORRUPT))
+            self._counters["corrupt_frames"] += int(np.count_nonzero(work.status == Status.CORRUPT))
         if keeps and not work.unreadable:
             self._results.put(key, encoded)
             if self._shared is not None:
@@ -184,14 +186,21 @@ class Peer:
     async def _flat(self, tiles: ChunkRun, plan: Plan) -> Flatfield:
         """A flat field, read where chunks are read, and remembered: the last one."""
         key = blake2b(msgspec.msgpack.encode(tiles), digest_size=16).digest()
-        if self._flatfield is None or self._flatfield.key != key:
+
+        def known() -> Flatfield | None:
+            found = self._flatfield
+            return found if found is not None and found.key == key else None
+
+        async def read() -> Flatfield:
             single, frames = as_frames(tiles, plan.shape)
             check(single, frames)
             prepare = partial(REDUCTIONS[single.reduction].prepare, single)
             work = await self._reduced(single, frames, prepare)
             factors = await self._in_thread(partial(work.plane, tiles, plan.shape))
-            self._flatfield = Flatfield(key, factors)
-        return self._flatfield
+            self._flatfield = made = Flatfield(key, factors)
+            return made
+
+        return await self._reading_flat.get(key, known, read)
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
@@ -223,10 +232,7 @@ class Peer:
             prepared = self._prepared.get(digest)
             if prepared is None:
                 try:
-                    if flat is None:
-                        prepared = REDUCTIONS[plan.reduction].prepare(plan)
-                    else:
-                        prepared = PreparedFlat(plan, flat.factors)
+                    prepared = prepared_for(plan, None if flat is None else flat.factors)
                 except ValueError as exc:
                     raise ComputationFailed(f"{plan.reduction}: {exc}") from exc
                 self._prepared[digest] = prepared

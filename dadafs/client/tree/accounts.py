@@ -23,7 +23,7 @@ from dadafs.client.farming.farm import Farm
 from dadafs.client.tree.inventory import Inventories, Need, Part, parts_of
 from dadafs.client.upstream.link import Link
 from dadafs.containers.base import Fact, plain
-from dadafs.planning import PATCH_FRAMES
+from dadafs.planning import PATCH_FRAMES, runs
 from dadafs.requests import Result
 from dadafs.scans.model import Scan, SourceFile
 
@@ -189,8 +189,8 @@ class Accounts:
                 "corrupt": len(corrupt),
                 "points_beyond_the_last": need.blank,
             },
-            "missing": runs(need.missing),
-            "corrupt": runs(corrupt),
+            "missing": spans(need.missing),
+            "corrupt": spans(corrupt),
         }
 
     async def _looked_at(self, result: Result, need: Need) -> tuple[int, NDArray[np.int64]]:
@@ -254,14 +254,9 @@ def attribute(account: dict[str, Any]) -> bytes:
     return encoded
 
 
-def runs(frames: NDArray[np.int64]) -> list[list[int]]:
+def spans(frames: NDArray[np.int64]) -> list[list[int]]:
     """Sorted numbers as first and last of each run of consecutive ones. Pure."""
-    if not len(frames):
-        return []
-    gaps = np.flatnonzero(np.diff(frames) != 1)
-    firsts = frames[np.concatenate([[0], gaps + 1])]
-    lasts = frames[np.concatenate([gaps, [len(frames) - 1]])]
-    return [[first, last] for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+    return [[run.first, run.first + run.count - 1] for run in runs(frames)]
 
 
 def _told(fact: Fact) -> dict[str, Any]:

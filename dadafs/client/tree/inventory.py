@@ -14,7 +14,7 @@ from dadafs.client.tree.resultfile import want
 from dadafs.client.upstream.locator import Locator
 from dadafs.corrections import Chosen
 from dadafs.keys import pattern_key
-from dadafs.planning import NO_FRAME, Patch, portions
+from dadafs.planning import Patch, portions
 from dadafs.requests import Result
 from dadafs.scans.frames.slices import LENGTH_BYTES
 from dadafs.scans.model import NO_CHUNK, FrameSlice, Scan
@@ -78,8 +78,8 @@ class Inventories:
 
     async def _need(self, result: Result, chosen: Chosen) -> Need:
         whole = result.analysis is not None and result.analysis.result == "pattern"
-        shown = chosen.layout.frames_of(np.arange(chosen.layout.points, dtype=np.int64))
-        used = np.unique(shown[shown != NO_FRAME])
+        used = chosen.layout.used
+        blank = chosen.layout.points - len(used)
         if whole:
             runs = portions(chosen.layout, chosen.usable)
             used = used if chosen.usable is None else used[chosen.usable[used]]
@@ -102,7 +102,7 @@ class Inventories:
             pattern_key(part.key for part in parts) if whole else None,
             used,
             used[~there[used]],
-            int(np.count_nonzero(shown == NO_FRAME)),
+            blank,
         )
 
     async def slices(self, chosen: Chosen) -> tuple[FrameSlice, ...]:

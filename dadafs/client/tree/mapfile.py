@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -16,12 +16,10 @@ from dadafs.client.farming.tickets import Wanted
 from dadafs.client.tree.resultfile import ResultFile
 from dadafs.client.tree.seen import SeenFrames
 from dadafs.client.upstream.once import Once
-from dadafs.corrections import Background, Chosen, Correction
 from dadafs.errors import BadData
 from dadafs.planning import (
     NO_FRAME,
     PATCH_FRAMES,
-    Layout,
     Patch,
     Piece,
     frames_in,
@@ -52,8 +50,7 @@ class MapFile(ResultFile):
         self._averaging = Once()
 
     async def _has(self, start: int, stop: int) -> bool:
-        correction = self._result.correction
-        if correction is not None and correction.background and self._subtrahend is None:
+        if len(self._chosen) > 1 and self._subtrahend is None:
             return False
         _, wanted = await self._needs(start, stop)
         return all(self._farm.at_hand(one) is not None for one in wanted)
@@ -153,7 +150,7 @@ class MapFile(ResultFile):
         if result.correction is None:
             finished = result.analysis.finish(raw, result.settings)
         else:
-            parts = self._parts(raw, frames_in(patches), self._factors)
+            parts = self._parts(raw, frames_in(patches), self._chosen[0].factors)
             assert result.analysis.additive is not None
             finished = corrected(result.analysis.additive, parts, result.settings, background)
         finished[:, status != Status.OK] = np.nan
@@ -168,16 +165,6 @@ class MapFile(ResultFile):
     def _seen(self) -> SeenFrames:
         return SeenFrames(self._chosen, self._result.content.provenance.frames)
 
-    @cached_property
-    def _chosen(self) -> list[Chosen]:
-        return self._result.chosen
-
-    @cached_property
-    def _factors(self) -> NDArray[np.float64] | None:
-        """By which each frame of the scan is scaled; worked out once, not for each range."""
-        correction = self._result.correction
-        return None if correction is None else correction.factors()
-
     def _parts(
         self, raw: NDArray[Any], frames: NDArray[np.int64], factors: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
@@ -190,23 +177,20 @@ class MapFile(ResultFile):
 
     async def _background(self) -> NDArray[np.float64] | None:
         """The mean parts of the background, computed by who reads first; None without one."""
-        correction = self._result.correction
-        if correction is None or correction.background is None:
+        if len(self._chosen) == 1:
             return None
-        make = partial(self._mean, correction, correction.background)
-        return await self._averaging.get(None, lambda: self._subtrahend, make)
+        return await self._averaging.get(None, lambda: self._subtrahend, self._mean)
 
-    async def _mean(self, correction: Correction, background: Background) -> NDArray[np.float64]:
+    async def _mean(self) -> NDArray[np.float64]:
         """Over the frames of a background, those left out that cannot be used. BadData if all."""
         analysis = self._result.analysis
         assert analysis is not None
         assert analysis.additive is not None
-        factors = correction.background_factors()
-        every = np.arange(background.frames.start, background.frames.stop)
-        layout = Layout(background.scan.frames, len(every), 1, background.frames.start)
+        background = self._chosen[1]
+        every, factors = background.layout.used, background.factors
         mean = MeanParts(analysis.additive)
         at_once = self._patches_in(BACKGROUND_BYTES)
-        patches = layout.patches_of(every)
+        patches = background.layout.patches_of(every)
         for begin in range(0, len(patches), at_once):
             batch = patches[begin : begin + at_once]
             wanted = await self._wanted(background.scan, batch)

@@ -29,6 +29,7 @@ from dadafs.client.tree.supplying import supplies_for
 from dadafs.client.upstream.files import RawFiles, TextFile, VirtualFile
 from dadafs.client.upstream.link import Link
 from dadafs.client.upstream.locator import Locator
+from dadafs.containers import Shell
 from dadafs.corrections import Supplies
 from dadafs.errors import NoSuchScan
 from dadafs.paths import README, format_node
@@ -99,21 +100,24 @@ class Namespace:
             item = raw_item(found.attributes, path)
             return self._raw_files.open(path, item.attributes), item
         scan, node = await self._node(found)
-        item = await self._scan_item(path, scan, node)
         match node:
             case paths.RawFile(name):
+                item = await self._scan_item(path, scan, node)
                 raw = join(split(found.path)[0], name)
                 return self._raw_files.open(raw, item.attributes), item
             case paths.Request():
-                result = await self._result(scan, node)
+                result, shell, item = await self._made_result(scan, node)
                 _note_raster(path, result)
-                return self._result_file(path, result), item
+                return self._result_file(path, result, shell), item
+            case paths.ScanDirectory() | paths.RawDirectory() | paths.ResultDirectory():
+                await self._scan_item(path, scan, node)  # which may have a reason of its own
+                raise IsADirectoryError
             case _:
-                return TextFile(await self._text(scan, node)), item
+                text, item = await self._made_text(scan, node)
+                return TextFile(text), item
 
-    def _result_file(self, path: bytes, result: Result) -> ResultFile:
+    def _result_file(self, path: bytes, result: Result, shell: Shell) -> ResultFile:
         name = os.fsdecode(path)
-        shell = shell_of(result)
         kind = "frame" if result.analysis is None else result.analysis.result
         if kind == "pattern":
             return PatternFile(name, result, shell, self._farm, self._locator, self._results)
@@ -155,8 +159,6 @@ class Namespace:
         return await self._link.scan(found.path), node
 
     async def _scan_item(self, path: bytes, scan: Scan, node: paths.Node) -> Item:
-        identity = b"/".join((scan.path, *format_node(node)))
-        version = scan.version
         match node:
             case paths.ScanDirectory() | paths.RawDirectory():
                 return Item(directory_attributes(scan), path)
@@ -166,18 +168,26 @@ class Namespace:
                 return Item(directory_attributes(scan), path)
             case paths.RawFile(name):
                 entry = await self._link.raw_file(scan.path, name)
-                return raw_item(entry.attributes, identity)
+                return raw_item(entry.attributes, _identity(scan, node))
             case paths.Request():
-                supplies = await self._supplies(scan, node)
-                result = concrete(node, scan, supplies)
-                size = shell_of(result).size
-                return Item(
-                    result_attributes(scan, supplies, size), identity, supplies.version(scan)
-                )
+                return (await self._made_result(scan, node))[-1]
             case _:
-                text = await self._text(scan, node)
-                live = not isinstance(node, paths.ResultText)
-                return Item(text_attributes(scan, len(text)), identity, version, live)
+                return (await self._made_text(scan, node))[-1]
+
+    async def _made_result(self, scan: Scan, node: paths.Request) -> tuple[Result, Shell, Item]:
+        """A result, the container around it, and what is shown of both."""
+        supplies = await self._supplies(scan, node)
+        result = concrete(node, scan, supplies)
+        shell = shell_of(result)
+        attributes = result_attributes(scan, supplies, shell.size)
+        return result, shell, Item(attributes, _identity(scan, node), supplies.version(scan))
+
+    async def _made_text(self, scan: Scan, node: paths.Node) -> tuple[bytes, Item]:
+        """A text as it is now, and what is shown of it."""
+        text = await self._text(scan, node)
+        live = not isinstance(node, paths.ResultText)
+        attributes = text_attributes(scan, len(text))
+        return text, Item(attributes, _identity(scan, node), scan.version, live)
 
     async def _text(self, scan: Scan, node: paths.Node) -> bytes:
         match node:
@@ -233,6 +243,10 @@ class Namespace:
         elif set(given) == {"horz"}:
             names += [f"vert={vert}.{extension}" for extension in kinds]
         return names
+
+
+def _identity(scan: Scan, node: paths.Node) -> bytes:
+    return b"/".join((scan.path, *format_node(node)))
 
 
 def _note_raster(path: bytes, result: Result) -> None:

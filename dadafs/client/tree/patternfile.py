@@ -59,7 +59,7 @@ class PatternFile(ResultFile):
 
     async def _has(self, start: int, stop: int) -> bool:
         if self._whole is None:
-            plans = [await self._plan(one) for one in self._result.chosen]
+            plans = [await self._plan(one) for one in self._chosen]
             merged = [await trio.to_thread.run_sync(self._recall, plan) for plan in plans]
             known = [one for one in merged if one is not None]
             flat = self._flat_wanted()
@@ -92,7 +92,7 @@ class PatternFile(ResultFile):
 
     async def _compute(self) -> NDArray[Any]:
         known = []
-        for chosen in self._result.chosen:
+        for chosen in self._chosen:
             plan = await self._plan(chosen)
             merged = await trio.to_thread.run_sync(self._recall, plan)
             known.append(merged or await self._merged(plan))

@@ -6,6 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from dadafs.client.upstream.once import Once
 from dadafs.containers import Items, Shell
 from dadafs.containers.base import Extract
 from dadafs.contents import is_settled
+from dadafs.corrections import Chosen
 from dadafs.errors import ComputationFailed, Stale
 from dadafs.keys import patch_key
+from dadafs.planning import runs
 from dadafs.requests import Result, shell_of
 from dadafs.scans.model import FrameSlice, Scan
 
@@ -155,6 +158,12 @@ class ResultFile(ABC):
         """Give up what was to be computed for this file alone."""
         self._farm.drop(self._job)
 
+    @cached_property
+    def _chosen(self) -> list[Chosen]:
+        """The frames of the result, and those of its background where it has one; with factors,
+        which are worked out once, not for each range."""
+        return self._result.chosen
+
     def _range(self, offset: int, size: int) -> tuple[int, int]:
         """The numbers, in the order of the file, that a range of bytes needs."""
         shell = self._shell
@@ -170,10 +179,8 @@ class ResultFile(ABC):
         try:
             return await self._farm.values(self._job, wanted)
         except Stale:
-            self._locator.forget(self._result.scan)
-            correction = self._result.correction
-            if correction is not None and correction.background is not None:
-                self._locator.forget(correction.background.scan)
+            for one in self._chosen:
+                self._locator.forget(one.scan)
             raise
 
     def _report(
@@ -204,11 +211,6 @@ def want(result: Result, digest: bytes, frames: FrameSlice, *, per_frame: bool) 
 
 def spans(numbers: list[int]) -> str:
     """`frame 3`, `frames 3-7`, `frames 3-7, 9`: sorted numbers as a person writes them."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+    ends = [(run.first, run.first + run.count - 1) for run in runs(np.asarray(numbers, np.int64))]
+    text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in ends)
     return f"frame{'s' if len(numbers) > 1 else ''} {text}"

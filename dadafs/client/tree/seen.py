@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dadafs.containers.base import UNUSED, FrameRun
 from dadafs.corrections import Chosen
-from dadafs.planning import NO_FRAME, Patch, frames_in
+from dadafs.planning import Patch, frames_in
 
 UNSEEN = 254  # of a frame that no values have come of yet
 
@@ -30,9 +30,8 @@ class SeenFrames:
         """The statuses of a run: `Status`, UNSEEN or UNUSED of each frame."""
         if number not in self._known:
             run, layout = self._runs[number], self._chosen[number].layout
-            frames = layout.frames_of(np.arange(layout.points, dtype=np.int64))
             known = np.full(run.count, UNUSED, np.uint8)
-            known[frames[frames != NO_FRAME] - run.first] = UNSEEN
+            known[layout.used - run.first] = UNSEEN
             self._known[number] = known
         return self._known[number]
 
